@@ -1,0 +1,1 @@
+"""Row 0: errors, configuration, names, state, randomness, shapes, symbolic values."""

@@ -1,0 +1,131 @@
+"""Random numbers from explicit keys.
+
+Inside a training step a key depends on the model's seed, the step, the path of the calling layer and how often it has
+drawn; outside, on the process's seed and how many keys were drawn before. ``key=`` takes one's own.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lamina.core.config import config
+from lamina.core.state import Array, current_scope, derive
+
+#: the path of the module whose code is running
+_path: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
+
+
+@contextlib.contextmanager
+def drawing_for(path: str) -> Iterator[None]:
+    """Inside, keys are drawn on behalf of ``path``."""
+    token = _path.set(path)
+    try:
+        yield
+    finally:
+        _path.reset(token)
+
+
+def next_key() -> Array:
+    """A key that was not used before.
+
+    >>> a, b = next_key(), next_key()
+    >>> bool((jax.random.key_data(a) == jax.random.key_data(b)).all())
+    False
+    """
+    scope = current_scope()
+    if scope is not None and scope.key is not None:
+        return scope.draw(_path.get())
+    config.draws += 1
+    with jax.ensure_compile_time_eval():
+        return derive(jax.random.key(config.seed), "lamina.random", config.draws)
+
+
+def _floating(dtype: Any) -> Any:
+    return jnp.dtype(dtype or config.dtype_policy.compute_dtype)
+
+
+def normal(
+    shape: Sequence[int] = (), mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, *, key: Array | None = None
+) -> Array:
+    """Draws from a normal distribution.
+
+    >>> normal((2, 3)).shape
+    (2, 3)
+    """
+    return mean + stddev * jax.random.normal(next_key() if key is None else key, tuple(shape), _floating(dtype))
+
+
+def truncated_normal(
+    shape: Sequence[int] = (), mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, *, key: Array | None = None
+) -> Array:
+    """Draws from a normal distribution; what lies beyond two standard deviations is drawn again."""
+    key = next_key() if key is None else key
+    return mean + stddev * jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), _floating(dtype))
+
+
+def uniform(
+    shape: Sequence[int] = (), minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, *, key: Array | None = None
+) -> Array:
+    """Draws from ``[minval, maxval)``, each value equally likely."""
+    key = next_key() if key is None else key
+    return jax.random.uniform(key, tuple(shape), _floating(dtype), minval, maxval)
+
+
+def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", *, key: Array | None = None) -> Array:
+    """Whole numbers from ``minval`` up to and without ``maxval``."""
+    return jax.random.randint(next_key() if key is None else key, tuple(shape), minval, maxval, dtype)
+
+
+def bernoulli(p: Any = 0.5, shape: Sequence[int] | None = None, *, key: Array | None = None) -> Array:
+    """True with probability ``p``."""
+    return jax.random.bernoulli(next_key() if key is None else key, p, None if shape is None else tuple(shape))
+
+
+def categorical(logits: Any, num_samples: int | None = None, *, key: Array | None = None) -> Array:
+    """Class indices drawn from ``softmax(logits)`` along the last axis.
+
+    Args:
+        logits: shape ``(..., classes)``.
+        num_samples: draws per row, which become a last axis; ``None`` for one draw and no such axis.
+    """
+    logits, key = jnp.asarray(logits), next_key() if key is None else key
+    if num_samples is None:
+        return jax.random.categorical(key, logits)
+    drawn = jax.random.categorical(key, logits, shape=(num_samples, *logits.shape[:-1]))
+    return jnp.moveaxis(drawn, 0, -1)
+
+
+def shuffle(x: Any, axis: int = 0, *, key: Array | None = None) -> Array:
+    """``x`` in random order along ``axis``."""
+    return jax.random.permutation(next_key() if key is None else key, jnp.asarray(x), axis)
+
+
+def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, *, key: Array | None = None) -> Array:
+    """Draws from a gamma distribution of shape ``alpha`` and rate 1."""
+    return jax.random.gamma(next_key() if key is None else key, alpha, tuple(shape), _floating(dtype))
+
+
+def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, *, key: Array | None = None) -> Array:
+    """Draws from a beta distribution."""
+    return jax.random.beta(next_key() if key is None else key, alpha, beta, tuple(shape), _floating(dtype))
+
+
+def dropout(x: Any, rate: float, noise_shape: Sequence[int | None] | None = None, *, key: Array | None = None) -> Array:
+    """``x`` with each entry zero with probability ``rate``, the others divided by ``1 - rate``.
+
+    Args:
+        x: any shape.
+        rate: from 0 to below 1.
+        noise_shape: the shape of the mask, broadcast to that of ``x``; ``None`` in it stands for that axis of ``x``.
+        key: a key of one's own.
+    """
+    x = jnp.asarray(x)
+    shape = x.shape if noise_shape is None else tuple(
+        have if want is None else want for have, want in zip(x.shape, noise_shape, strict=True)
+    )
+    keep = jax.random.bernoulli(next_key() if key is None else key, 1.0 - rate, shape)
+    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))

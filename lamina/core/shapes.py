@@ -1,0 +1,67 @@
+"""Shapes with unknown axes, and what a function would return, without running it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lamina.core.state import child
+
+Shape = tuple[int | None, ...]
+
+
+class TensorSpec(NamedTuple):
+    """The shape and dtype of an array; ``None`` is an axis whose length is not known before the data are."""
+
+    shape: Shape
+    dtype: Any
+
+
+def is_shape(value: Any) -> bool:
+    """Whether ``value`` is one shape rather than a list or dictionary of shapes."""
+    return isinstance(value, Sequence) and all(n is None or isinstance(n, int) for n in value)
+
+
+def map_shapes(fn: Callable[[Shape], Any], shapes: Any) -> Any:
+    """``fn`` of every shape in a list, tuple or dictionary of shapes, kept in that structure."""
+    if isinstance(shapes, Mapping):
+        return {name: map_shapes(fn, shape) for name, shape in shapes.items()}
+    if is_shape(shapes):
+        return fn(tuple(shapes))
+    return type(shapes)(map_shapes(fn, shape) for shape in shapes)
+
+
+def infer(fn: Callable[..., Any], *specs: Any) -> Any:
+    """The specs of what ``fn`` returns for arrays of these specs.
+
+    Unknown axes are tried in two lengths: an axis of the result that follows them is unknown too.
+
+    >>> infer(lambda x: x.reshape(x.shape[0], -1), TensorSpec((None, 2, 3), "float32"))
+    TensorSpec(shape=(None, 6), dtype=dtype('float32'))
+    """
+    leaves, tree = jax.tree.flatten(specs, is_leaf=lambda x: isinstance(x, TensorSpec))
+
+    def results(unknown: int) -> Any:
+        def filled(leaf: Any) -> Any:
+            if not isinstance(leaf, TensorSpec):
+                return leaf
+            return jax.ShapeDtypeStruct(tuple(unknown if n is None else n for n in leaf.shape), leaf.dtype)
+
+        arrays = [filled(leaf) for leaf in leaves]
+        dynamic = {i: leaf for i, leaf in enumerate(arrays) if isinstance(leaf, jax.ShapeDtypeStruct)}
+
+        def call(dynamic: dict[int, Any]) -> Any:
+            with child(abstract=True, key=jax.random.key(0)):
+                out = fn(*jax.tree.unflatten(tree, [dynamic.get(i, leaf) for i, leaf in enumerate(arrays)]))
+                return jax.tree.map(jnp.asarray, out)
+
+        return jax.eval_shape(call, dynamic)
+
+    first = results(24)
+    second = results(48) if any(isinstance(x, TensorSpec) and None in x.shape for x in leaves) else first
+
+    def spec(a: Any, b: Any) -> TensorSpec:
+        return TensorSpec(tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True)), a.dtype)
+
+    return jax.tree.map(spec, first, second)
