@@ -124,8 +124,10 @@ def dropout(x: Any, rate: float, noise_shape: Sequence[int | None] | None = None
         key: a key of one's own.
     """
     x = jnp.asarray(x)
-    shape = x.shape if noise_shape is None else tuple(
-        have if want is None else want for have, want in zip(x.shape, noise_shape, strict=True)
+    shape = (
+        x.shape
+        if noise_shape is None
+        else tuple(have if want is None else want for have, want in zip(x.shape, noise_shape, strict=True))
     )
     keep = jax.random.bernoulli(next_key() if key is None else key, 1.0 - rate, shape)
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))

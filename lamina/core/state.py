@@ -135,7 +135,9 @@ class Variable:
     def dtype(self) -> Any:
         """The dtype that a reader sees now."""
         dtype = _compute_dtype.get()
-        return jnp.dtype(dtype) if dtype and self.autocast and jnp.issubdtype(self._dtype, jnp.floating) else self._dtype
+        return (
+            jnp.dtype(dtype) if dtype and self.autocast and jnp.issubdtype(self._dtype, jnp.floating) else self._dtype
+        )
 
     @property
     def ndim(self) -> int:

@@ -61,7 +61,7 @@ class SymbolicTensor:
         return len(self.shape)
 
     def __repr__(self) -> str:
-        return f"SymbolicTensor(shape={self.shape}, dtype={jax.numpy.dtype(self.dtype).name}, name={self.name!r})"
+        return f"SymbolicTensor(shape={self.shape}, dtype={self.dtype}, name={self.name!r})"
 
     def __getitem__(self, index: Any) -> "SymbolicTensor":
         return registry.lookup("ops", "get_item")(self, index)

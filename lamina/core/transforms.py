@@ -268,9 +268,7 @@ def _split(tree: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any], Any]:
 
     def rebuild(arrays: Iterable[Any]) -> Any:
         source = iter(arrays)
-        return jax.tree.unflatten(
-            structure, [next(source) if d else x for d, x in zip(dynamic, fixed, strict=True)]
-        )
+        return jax.tree.unflatten(structure, [next(source) if d else x for d, x in zip(dynamic, fixed, strict=True)])
 
     return [x for d, x in zip(dynamic, leaves, strict=True) if d], rebuild, (structure, fixed)
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import registry
+from lamina.core.config import config
 from lamina.core.errors import ConfigError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
@@ -25,7 +26,7 @@ def Input(  # noqa: N802 - Keras's name
     Args:
         shape: the shape of one example, without the batch axis; ``None`` for axes of any length.
         batch_size: the length of the batch axis, where it never changes.
-        dtype: ``"float32"`` unless given.
+        dtype: that of the process's policy unless given; ``"string"`` for texts.
         name: the name by which a dictionary of inputs gives it.
         batch_shape: the shape with the batch axis, instead of ``shape`` and ``batch_size``.
 
@@ -39,7 +40,8 @@ def Input(  # noqa: N802 - Keras's name
                 f"Write:  Input(({shape if isinstance(shape, int) else 'features'},))"
             )
         batch_shape = (batch_size, *shape)
-    return SymbolicTensor(tuple(batch_shape), jnp.dtype(dtype or "float32"), name=name)
+    dtype = dtype if dtype == "string" else jnp.dtype(dtype or config.dtype_policy.compute_dtype)
+    return SymbolicTensor(tuple(batch_shape), dtype, name=name)
 
 
 @layer

@@ -1,0 +1,1 @@
+"""Row 6: the graph of calls, Model, Sequential, the task's head, the summary."""

@@ -1,0 +1,7 @@
+"""Row 6: the model file, one ``.safetensors`` with the weights as tensors and everything else as JSON. No code."""
+
+from lamina.saving.model_file import load_model as load_model
+from lamina.saving.model_file import load_weights as load_weights
+from lamina.saving.model_file import read_description as read_description
+from lamina.saving.model_file import save_model as save_model
+from lamina.saving.model_file import save_weights as save_weights

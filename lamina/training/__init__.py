@@ -1,0 +1,1 @@
+"""Row 5: what a trainable is, the pure step, the two drivers, fit, callbacks and history."""

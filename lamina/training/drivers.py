@@ -1,0 +1,135 @@
+"""The two ways to run a step many times: ``scan``, many steps in one dispatch, and ``loop``, one dispatch each.
+
+Both run the same pure step over the same batches and give the same numbers. Logs are added up on the device, and the
+host looks at them only when it wants to show them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.training.step import State, Step
+
+#: a step with fewer floating-point operations is not much longer than the dispatch that starts it
+SCAN_BELOW = 3e7
+#: seconds that one dispatch of a scan should take, by the estimate below
+DISPATCH_SECONDS = 0.1
+#: seconds a step takes whatever it computes, and floating-point operations a second beyond that
+STEP_SECONDS, SPEED = 1.5e-5, 2e10
+
+#: the last value and the sum of everything logged: ``(last, total)``
+Logs = tuple[dict[str, Any], dict[str, Any]]
+
+
+class Driver:
+    """Runs a step over batches, and holds the state between them.
+
+    Args:
+        step: the pure step.
+        data: the arrays that batches are gathered from by index; ``None`` where batches are handed over.
+        kind: ``"scan"`` or ``"loop"``; chosen by the cost of a step if not given.
+    """
+
+    def __init__(self, step: Step, data: Any = None, kind: str | None = None) -> None:
+        self.step = step
+        self.data = None if data is None else jax.tree.map(jnp.asarray, data)
+        self.kind = kind or ("scan" if data is not None and step.flops < SCAN_BELOW else "loop")
+        self.changing, self.constant = step.state()
+        self.logs: Logs = _zeros(step)
+        self.steps = 0
+
+    @property
+    def chunk(self) -> int:
+        """How many steps one dispatch should hold."""
+        if self.kind == "loop":
+            return 1
+        return int(np.clip(DISPATCH_SECONDS / (STEP_SECONDS + self.step.flops / SPEED), 1, 8192))
+
+    def reset_logs(self) -> None:
+        """Forget what was logged."""
+        self.logs, self.steps = _zeros(self.step), 0
+
+    def results(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The last value and the mean of everything logged since the reset. Waits for the device."""
+        last, total = jax.device_get(self.logs)
+        return (
+            {name: float(last[name]) for name in self.step.names},
+            {name: float(total[name]) / max(self.steps, 1) for name in self.step.names},
+        )
+
+    def refresh(self) -> None:
+        """Take up what was assigned to variables from outside, by a callback for one."""
+        for path, value in self.changing.items():
+            stored = self.step.variables[path].stored
+            if stored is not value:
+                self.changing[path] = jnp.copy(stored)
+        for path in self.constant:
+            self.constant[path] = self.step.variables[path].stored
+
+    def run(self, indices: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Run steps on the examples at ``indices``.
+
+        Args:
+            indices: shape ``(steps, batch)``, with no more steps than :attr:`chunk`.
+            rows: which of them count, of the same shape; ``None`` if all do.
+        """
+        count = len(indices)
+        if self.kind == "scan":
+            missing = [(0, self.chunk - count), (0, 0)]
+            at = (np.pad(indices, missing), None if rows is None else np.pad(rows, missing))
+            self._advance(self._program("scan", _many), self.data, at, np.int32(count))
+        else:
+            for i in range(count):
+                at = (indices[i], None if rows is None else rows[i])
+                self._advance(self._program("gathered", _gathered), self.data, at)
+        self.steps += count
+
+    def run_batch(self, batch: Any) -> None:
+        """Run one step on a batch that is handed over."""
+        self._advance(self._program("batch", _once), batch)
+        self.steps += 1
+
+    def _advance(self, program: Callable[..., Any], *data: Any) -> None:
+        self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
+        self.step.commit(self.changing)
+
+    def _program(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        if name not in self.step.programs:
+            self.step.programs[name] = jax.jit(functools.partial(make, self.step), donate_argnums=0)
+        return self.step.programs[name]
+
+
+def batch_at(data: Any, index: Any, rows: Any) -> Any:
+    """The batch at ``index``; with ``rows``, a pair of the batch and which of its rows count."""
+    batch = jax.tree.map(lambda a: a[index], data)
+    return batch if rows is None else (batch, rows)
+
+
+def _once(step: Step, carry: tuple[State, Logs], constant: State, batch: Any) -> tuple[State, Logs]:
+    changing, (_, total) = carry
+    changing, last = step(changing, constant, batch)
+    last = {name: jnp.asarray(value) for name, value in last.items()}
+    return changing, (last, {name: total[name] + jnp.asarray(last[name], "float32") for name in total})
+
+
+def _gathered(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any) -> tuple[State, Logs]:
+    return _once(step, carry, constant, batch_at(data, *at))
+
+
+def _many(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any) -> tuple[State, Logs]:
+    # A loop whose length is an argument, so that one program serves every number of steps.
+    def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
+        return _gathered(step, carry, constant, data, jax.tree.map(lambda a: a[i], at))
+
+    return jax.lax.fori_loop(0, count, body, carry)
+
+
+def _zeros(step: Step) -> Logs:
+    return (
+        {name: jnp.zeros((), value.dtype) for name, value in step.results.items()},
+        {name: jnp.zeros((), "float32") for name in step.results},
+    )

@@ -1,0 +1,346 @@
+"""``fit``, ``evaluate`` and ``predict``: the loops around the compiled step."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core.errors import ConfigError, DataError
+from lamina.data.batches import ArrayData, StreamData, length, pack, unpack
+from lamina.training.callbacks import Callback, Logs, Recorder
+from lamina.training.drivers import Driver
+from lamina.training.history import History
+from lamina.training.progress import ProgressBar
+from lamina.training.step import Step
+
+#: seconds between two looks at the numbers on the device
+LOOK_EVERY = 0.25
+
+
+def fit(
+    model: Any,
+    data: ArrayData | StreamData,
+    *,
+    epochs: int = 1,
+    verbose: int | str = "auto",
+    callbacks: Sequence[Callback] | None = None,
+    validate: Callable[[], Logs] | None = None,
+    validation_freq: int | Sequence[int] = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    driver: str | None = None,
+) -> History:
+    """Train ``model`` on ``data``; see :meth:`lamina.Model.fit`.
+
+    Args:
+        model: a trainable.
+        data: the batches.
+        epochs: the epoch to stop before.
+        verbose: 0 for silence, 1 for a bar, 2 for a line an epoch, ``"auto"`` for 1.
+        callbacks: what to run in between.
+        validate: gives the logs of validation.
+        validation_freq: after how many epochs to validate, or after which ones.
+        initial_epoch: the epoch to begin with.
+        steps_per_epoch: steps in an epoch, where it is not one pass over the data.
+        driver: ``"scan"`` or ``"loop"``; by default as is faster.
+    """
+    verbose = 1 if verbose == "auto" else int(verbose)
+    steps = steps_per_epoch or data.steps
+    history = History({"epochs": epochs, "steps": steps, "verbose": verbose})
+    bar = ProgressBar(verbose, epochs, steps) if verbose else None
+    everyone: list[Callback] = [*(callbacks or []), Recorder(history), *([bar] if bar else [])]
+    for callback in everyone:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"a callback is an instance of lm.callbacks.Callback, not {callback!r}")
+        callback.set_params(history.params)
+        callback.set_model(model)
+    model.stop_training, model.history = False, history
+    each_step = [callback for callback in everyone if callback.wants_batches()]
+    if isinstance(data, ArrayData):
+        run: Any = _ArrayRun(model, data, "loop" if each_step else driver)
+    else:
+        run = _StreamRun(model, data)
+    _call(everyone, "on_train_begin")
+    logs: Logs = {}
+    try:
+        for epoch in range(initial_epoch, epochs):
+            model.reset_metrics()
+            _call(everyone, "on_epoch_begin", epoch)
+            _call(each_step, "on_train_batch_begin", 0)
+            looked = time.perf_counter()
+            done = 0
+            for done in run.epoch(epoch, steps_per_epoch, bool(each_step)):
+                if each_step:
+                    logs = run.logs()
+                    _call(each_step, "on_train_batch_end", done - 1, logs)
+                    if done != steps:
+                        _call(each_step, "on_train_batch_begin", done)
+                if bar and bar.live and time.perf_counter() - looked > LOOK_EVERY:
+                    bar.on_steps(done, run.logs())
+                    looked = time.perf_counter()
+                if model.stop_training:
+                    break
+            if not done:
+                raise DataError(f"the data gave no batch in epoch {epoch + 1}; a generator that ended gives no more.")
+            logs = run.logs()
+            if validate is not None and _due(validation_freq, epoch):
+                logs |= {f"val_{name}": value for name, value in validate().items()}
+            _call(everyone, "on_epoch_end", epoch, logs)
+            if model.stop_training:
+                break
+    finally:
+        if bar:
+            bar.close()
+    _call(everyone, "on_train_end", logs)
+    return history
+
+
+class _ArrayRun:
+    """Epochs over arrays. A last batch that is smaller is padded, and its padding masked, where rows do not mix."""
+
+    def __init__(self, model: Any, data: ArrayData, kind: str | None) -> None:
+        self.model, self.data = model, data
+        self.batch = min(data.batch_size, data.size)
+        self.rest = data.size % self.batch
+        self.pads = bool(self.rest) and model.may_pad()
+        device = jax.tree.map(jnp.asarray, data.tree)
+        example = _example(device, self.batch)
+        if self.pads:
+            example = (example, jax.ShapeDtypeStruct((self.batch,), jnp.float32))
+        self.driver = Driver(model.step("padded" if self.pads else "train", example), device, kind)
+        self.device = device
+        self.last: Driver | None = None
+        self.seed = int(model.progress.seed.stored)
+        self.position = 0
+
+    def epoch(self, epoch: int, steps: int | None, one_by_one: bool) -> Iterator[int]:
+        """Run one epoch; yields how many steps are done, after every dispatch."""
+        self._start()
+        if steps is None:
+            yield from self._pass(self.data.order(self.seed, epoch), 0, self.data.steps, 0)
+            return
+        done = 0
+        position = epoch * steps
+        while done < steps:  # an epoch of its own length goes through the data as often as it takes
+            number, start = divmod(position + done, self.data.steps)
+            stop = min(self.data.steps, start + steps - done)
+            for count in self._pass(self.data.order(self.seed, number), start, stop, done):
+                yield count
+            done += stop - start
+
+    def _start(self) -> None:
+        self.driver.refresh()
+        self.driver.reset_logs()
+        if self.last is not None:
+            self.last.reset_logs()
+
+    def _pass(self, order: np.ndarray, start: int, stop: int, done: int) -> Iterator[int]:
+        batch, size = self.batch, self.data.size
+        whole = self.data.steps if self.pads else size // batch
+        padded = np.concatenate([order, np.zeros(whole * batch - size, "int32")]) if self.pads else order
+        indices = padded[: whole * batch].reshape(whole, batch)
+        rows = (np.arange(whole * batch) < size).astype("float32").reshape(whole, batch) if self.pads else None
+        chunk = self.driver.chunk
+        for first in range(start, min(stop, whole), chunk):
+            last = min(first + chunk, stop, whole)
+            self.driver.refresh()
+            self.driver.run(indices[first:last], None if rows is None else rows[first:last])
+            yield done + last - start
+        if (
+            stop > whole
+        ):  # rows mix (batch normalization, a train_step of one's own): the rest is a batch of its own size
+            self._run_rest(order[whole * batch :])
+            yield done + stop - start
+
+    def _run_rest(self, index: np.ndarray) -> None:
+        if self.last is None:
+            step = self.model.step("train", _example(self.device, len(index)))
+            self.last = Driver(step, self.device, "loop")
+        self.last.refresh()
+        self.last.run(index[None])
+
+    def logs(self) -> Logs:
+        """What was logged since the epoch began."""
+        return _merged(self.model, [self.driver, *([self.last] if self.last else [])])
+
+
+class _StreamRun:
+    """Epochs over batches from elsewhere; each shape of batch has its own program."""
+
+    def __init__(self, model: Any, data: StreamData) -> None:
+        self.model, self.data = model, data
+        self.drivers: dict[Step, Driver] = {}
+
+    def epoch(self, epoch: int, steps: int | None, one_by_one: bool) -> Iterator[int]:
+        """Run one epoch; yields how many steps are done, after each."""
+        for driver in self.drivers.values():
+            driver.reset_logs()
+        for done, batch in enumerate(self.data.epoch(epoch), start=1):
+            self.run(batch)
+            yield done
+            if steps is not None and done >= steps:
+                return
+
+    def run(self, batch: Any, kind: str = "train") -> None:
+        """One step on ``batch``."""
+        batch = jax.tree.map(jnp.asarray, self.model.prepare_batch(batch))
+        step = self.model.step(kind, _example(batch))
+        driver = self.drivers.get(step)
+        if driver is None:
+            driver = self.drivers[step] = Driver(step)
+        driver.refresh()
+        driver.run_batch(batch)
+
+    def logs(self) -> Logs:
+        """What was logged since the epoch began."""
+        return _merged(self.model, list(self.drivers.values()))
+
+
+def _merged(model: Any, drivers: list[Driver]) -> Logs:
+    """The logs of several drivers: metrics by their last result, everything else by its mean over the steps."""
+    parts = [(driver.results(), driver.steps) for driver in drivers if driver.steps]
+    metrics = model.metric_names()
+    total = sum(steps for _, steps in parts)
+    logs: Logs = {}
+    for (last, mean), steps in parts:
+        for name in last:
+            logs[name] = last[name] if name in metrics else logs.get(name, 0.0) + mean[name] * steps / total
+    return logs
+
+
+def evaluate(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Logs:
+    """The logs of ``model.test_step`` over ``data``.
+
+    Args:
+        model: a trainable.
+        data: the batches.
+        steps: how many batches to take; all by default.
+    """
+    model.reset_metrics()
+    if isinstance(data, StreamData):
+        run = _StreamRun(model, data)
+        for done, batch in enumerate(data.epoch(0), start=1):
+            run.run(batch, "test")
+            if steps is not None and done >= steps:
+                break
+        if not run.drivers:
+            raise DataError("the data gave no batch to evaluate on.")
+        return run.logs()
+    size = data.size if steps is None else min(data.size, steps * data.batch_size)
+    batch = min(data.batch_size, size)
+    device = jax.tree.map(jnp.asarray, data.tree)
+    whole, rest = divmod(size, batch)
+    pads = bool(rest) and model.may_pad(testing=True)
+    example = _example(device, batch)
+    drivers = []
+    if whole or pads:
+        weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
+        driver = Driver(model.step("padded_test" if pads else "test", weighted), device)
+        drivers.append(driver)
+        count = whole + bool(pads)
+        indices = np.minimum(np.arange(count * batch, dtype="int32"), size - 1).reshape(count, batch)
+        rows = (np.arange(count * batch) < size).astype("float32").reshape(count, batch) if pads else None
+        for first in range(0, count, driver.chunk):
+            part = slice(first, first + driver.chunk)
+            driver.run(indices[part], None if rows is None else rows[part])
+    if rest and not pads:
+        last = Driver(model.step("test", _example(device, rest)), device, "loop")
+        last.run(np.arange(whole * batch, size, dtype="int32")[None])
+        drivers.append(last)
+    return _merged(model, drivers)
+
+
+def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Any:
+    """What ``model.predict_step`` returns for every batch, joined along the first axis, as NumPy arrays."""
+    if isinstance(data, StreamData):
+        source: Any = (unpack(batch)[0] for batch in data.epoch(0))
+    else:
+        source = (data.take(slice(i, i + data.batch_size)) for i in range(0, data.size, data.batch_size))
+    results = []
+    for done, batch in enumerate(source, start=1):
+        batch = jax.tree.map(np.asarray, model.prepare_batch(batch))
+        size = length(batch)
+        batch = padded(batch, min(_round_up(size), data.batch_size) if isinstance(data, ArrayData) else _round_up(size))
+        results.append((forward(model, batch), size))
+        if steps is not None and done >= steps:
+            break
+    parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], jax.device_get(out)) for out, n in results]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
+
+
+def forward(model: Any, batch: Any) -> Any:
+    """``model.predict_step`` compiled."""
+    step = model.step("predict", _example(batch))
+    if "forward" not in step.programs:
+        step.programs["forward"] = jax.jit(step.__call__)
+    changing, constant = step.state()
+    changing, out = step.programs["forward"](changing, constant, batch)
+    step.commit(changing)
+    return out
+
+
+def padded(tree: Any, size: int) -> Any:
+    """``tree`` with its last example repeated until there are ``size``."""
+    have = length(tree)
+    if have == size:
+        return tree
+    return jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], size - have, axis=0)]), tree)
+
+
+def with_class_weight(batch: Any, class_weight: Mapping[int, float] | None) -> Any:
+    """``batch`` with the weight of each example's class multiplied into its sample weight.
+
+    Raises:
+        ConfigError: if the targets are not one array of classes.
+    """
+    if class_weight is None:
+        return batch
+    x, y, weight = unpack(batch)
+    if y is None or isinstance(y, dict | list):
+        raise ConfigError("class_weight is for models with one output; pass sample_weight instead.")
+    y = np.asarray(y)
+    classes = np.argmax(y, -1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y), -1)[:, 0].astype(int)
+    of_class = np.asarray([class_weight.get(int(c), 1.0) for c in classes], "float32")
+    return pack(x, y, of_class if weight is None else np.asarray(weight, "float32") * of_class)
+
+
+def split_validation(data: ArrayData, fraction: float) -> tuple[ArrayData, ArrayData]:
+    """The data without, and with only, the last ``fraction`` of the examples.
+
+    Raises:
+        ConfigError: if either part would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"validation_split is a fraction between 0 and 1; received {fraction!r}")
+    cut = int(data.size * (1 - fraction))
+    if not 0 < cut < data.size:
+        raise ConfigError(f"validation_split={fraction} of {data.size} examples leaves one part empty.")
+    first, rest = data.take(slice(0, cut)), data.take(slice(cut, None))
+    return (
+        ArrayData(first, cut, data.batch_size, data.shuffle),
+        ArrayData(rest, data.size - cut, data.batch_size),
+    )
+
+
+def _example(tree: Any, batch: int | None = None) -> Any:
+    def spec(a: Any) -> Any:
+        dtype = jax.dtypes.canonicalize_dtype(a.dtype)
+        return jax.ShapeDtypeStruct(a.shape if batch is None else (batch, *a.shape[1:]), dtype)
+
+    return jax.tree.map(spec, tree)
+
+
+def _round_up(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+def _due(freq: int | Sequence[int], epoch: int) -> bool:
+    return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+
+
+def _call(callbacks: Sequence[Callback], name: str, *args: Any) -> None:
+    for callback in callbacks:
+        getattr(callback, name)(*args)

@@ -1,0 +1,242 @@
+"""The loss and the metrics of a model with one output or several, as ``compile`` names them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lamina import metrics as metrics_module
+from lamina.core import registry
+from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.masks import get_mask
+from lamina.core.module import Module
+from lamina.core.state import Array
+from lamina.metrics import Mean, Metric
+
+
+class Objective(Module):
+    """What training minimizes and what it reports.
+
+    Args:
+        loss: a loss by name, class, instance or function; a list or dictionary of them for several outputs.
+        metrics: likewise, or a list of metrics for one output.
+        loss_weights: a weight for each output's loss.
+        weighted_metrics: metrics that take sample weights into account.
+        output_names: the names of the outputs, where the model knows them.
+    """
+
+    def __init__(
+        self,
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+        output_names: list[str] | None = None,
+    ) -> None:
+        self.loss, self.metrics, self.loss_weights = loss, metrics, loss_weights
+        self.weighted_metrics, self.output_names = weighted_metrics, output_names
+        self.losses = _map(_loss, loss)
+        self.loss_tracker = Mean(name="loss")
+        #: metric objects, each with the position of its output and whether it is weighted
+        self.tracked: dict[str, Metric] = {}
+        self._places: dict[str, tuple[int, bool]] = {}
+        self._built = False
+
+    def pairs(self, y: Any, y_pred: Any) -> Iterator[tuple[str | int, Any, Array]]:
+        """Name (or position), targets and predictions of each output."""
+        if isinstance(y_pred, Mapping):
+            for name, prediction in y_pred.items():
+                if not isinstance(y, Mapping):
+                    raise ShapeError(
+                        f"the model's outputs are a dictionary ({', '.join(map(str, y_pred))}); so y has to be one with "
+                        f"the same names. Received {_kind(y)}."
+                    )
+                if name in y:
+                    yield name, y[name], prediction
+        elif isinstance(y_pred, list | tuple):
+            names = self.output_names or list(range(len(y_pred)))
+            if isinstance(y, Mapping):
+                y = [y.get(name) for name in names]
+            if not isinstance(y, list | tuple) or len(y) != len(y_pred):
+                raise ShapeError(f"the model has {len(y_pred)} outputs; so y has to be a list of as many arrays.")
+            for name, target, prediction in zip(names, y, y_pred, strict=True):
+                if target is not None:
+                    yield name, target, prediction
+        else:
+            yield 0, y, y_pred
+
+    def build(self, y: Any, y_pred: Any) -> None:
+        """Make the metrics, some of which depend on the shapes of targets and predictions."""
+        outputs = list(self.pairs(y, y_pred))
+        for given, weighted in (self.metrics, False), (self.weighted_metrics, True):
+            for place, (name, target, prediction) in enumerate(outputs):
+                for identifier in _for_output(given, name, place, len(outputs)):
+                    metric = metrics_module.for_outputs(identifier, target.shape, target.dtype, prediction.shape)
+                    if isinstance(identifier, str):
+                        metric.name = identifier
+                    key = metric.name if len(outputs) == 1 else f"{name}_{metric.name}"
+                    while key in self.tracked:
+                        key = f"{key}_1"
+                    self.tracked[key], self._places[key] = metric, (place, weighted)
+        if len(outputs) > 1:
+            for place, (name, _, _) in enumerate(outputs):
+                self.tracked[f"{name}_loss"], self._places[f"{name}_loss"] = Mean(name=f"{name}_loss"), (place, False)
+        self._built = True
+
+    def compute(self, y: Any, y_pred: Any, sample_weight: Any = None, rows: Any = None) -> Array:
+        """The loss: each output's own, weighted and added up.
+
+        Args:
+            y: the targets.
+            y_pred: the predictions.
+            sample_weight: a weight for each example, or one such array for each output.
+            rows: which rows of the batch count; all if ``None``.
+        """
+        return sum((loss for loss in self._each(y, y_pred, sample_weight, rows)), start=jnp.zeros(()))
+
+    def _each(self, y: Any, y_pred: Any, sample_weight: Any, rows: Any) -> Iterator[Array]:
+        outputs = list(self.pairs(y, y_pred))
+        for place, (name, target, prediction) in enumerate(outputs):
+            loss = _one(self.losses, name, place)
+            if loss is None:
+                continue
+            weight = _one(sample_weight, name, place)
+            factor = _one(self.loss_weights, name, place)
+            mask = None if rows is None else _spread(rows, prediction)
+            value = loss(target, prediction, sample_weight=weight, mask=mask)
+            value = jnp.mean(value) if jnp.ndim(value) else value
+            key = f"{name}_loss"
+            if key in self.tracked and len(outputs) > 1:
+                self.tracked[key].update_state(jax.lax.stop_gradient(value), sample_weight=_count(prediction, rows))
+            yield value if factor is None else value * factor
+
+    def update(self, y: Any, y_pred: Any, loss: Any, sample_weight: Any = None, rows: Any = None) -> dict[str, Any]:
+        """Take one batch into the metrics; returns their results so far."""
+        outputs = list(self.pairs(y, y_pred)) if y is not None else []
+        if outputs and not self._built:
+            self.build(y, y_pred)
+        leaves = jax.tree.leaves(y_pred)
+        self.loss_tracker.update_state(loss, sample_weight=_count(leaves[0], rows) if leaves else None)
+        for key, metric in self.tracked.items():
+            place, weighted = self._places[key]
+            name, target, prediction = outputs[place]
+            if key == f"{name}_loss":
+                continue
+            weight = _one(sample_weight, name, place) if weighted else None
+            mask = get_mask(prediction)
+            if mask is not None and mask.shape == prediction.shape[: mask.ndim]:
+                weight = _times(weight, mask.astype("float32"))
+            metric.update_state(target, prediction, sample_weight=_times(weight, rows))
+        return self.results()
+
+    def results(self) -> dict[str, Any]:
+        """The loss and every metric, by name."""
+        found: dict[str, Any] = {"loss": self.loss_tracker.result()}
+        for key, metric in self.tracked.items():
+            result = metric.result()
+            if isinstance(result, Mapping):
+                found |= result
+            elif jnp.ndim(result):
+                found |= {f"{key}_{i}": value for i, value in enumerate(jnp.ravel(result))}
+            else:
+                found[key] = result
+        return found
+
+    def all_metrics(self) -> list[Metric]:
+        """Every metric, the loss's mean first."""
+        return [self.loss_tracker, *self.tracked.values()]
+
+    def reset(self) -> None:
+        """Start every metric anew."""
+        for metric in self.all_metrics():
+            metric.reset_state()
+
+
+class _Function:
+    """A plain function ``(y_true, y_pred) -> losses`` as a loss; the mean over the rows that count."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Array:
+        values = jnp.asarray(self.function(y, y_pred))
+        if values.ndim == 0:
+            return values
+        weights = jnp.ones(values.shape, values.dtype)
+        count = jnp.asarray(values.size, values.dtype)
+        for factor in (sample_weight, mask):
+            if factor is not None:
+                factor = jnp.asarray(factor, values.dtype)
+                factor = factor.reshape(factor.shape[: values.ndim])
+                weights = weights * _expand(factor, values.ndim)
+        if mask is not None:
+            count = jnp.sum(jnp.broadcast_to(_expand(jnp.asarray(mask, values.dtype), values.ndim), values.shape))
+        return jnp.sum(values * weights) / jnp.maximum(count, 1)
+
+
+def _loss(identifier: Any) -> Any:
+    if identifier is None:
+        return None
+    loss = registry.get("losses", identifier)
+    if not callable(loss):
+        raise ConfigError(f"a loss is a name, a lm.losses object or a function of (y_true, y_pred), not {identifier!r}")
+    from lamina.losses import Loss
+
+    return loss if isinstance(loss, Loss) else _Function(loss)
+
+
+def _map(fn: Any, tree: Any) -> Any:
+    if isinstance(tree, Mapping) and "class" not in tree:
+        return {name: fn(item) for name, item in tree.items()}
+    return [fn(item) for item in tree] if isinstance(tree, list | tuple) else fn(tree)
+
+
+def _one(tree: Any, name: str | int, place: int) -> Any:
+    """What ``tree`` (one thing for all outputs, a list or a dictionary) says of one output."""
+    if isinstance(tree, Mapping):
+        return tree.get(name)
+    if isinstance(tree, list | tuple):
+        return tree[place] if place < len(tree) else None
+    return tree
+
+
+def _for_output(given: Any, name: str | int, place: int, outputs: int) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, Mapping) and "class" not in given:
+        mine = given.get(name)
+    elif isinstance(given, list | tuple) and outputs > 1:
+        nested = len(given) == outputs
+        mine = given[place] if nested else list(given)
+    else:
+        mine = given
+    if mine is None:
+        return []
+    return list(mine) if isinstance(mine, list | tuple) else [mine]
+
+
+def _count(prediction: Any, rows: Any) -> Any:
+    return jnp.asarray(prediction.shape[0], "float32") if rows is None else jnp.sum(jnp.asarray(rows, "float32"))
+
+
+def _times(weight: Any, rows: Any) -> Any:
+    if weight is None or rows is None:
+        return rows if weight is None else weight
+    weight, rows = jnp.asarray(weight), jnp.asarray(rows)
+    ndim = max(weight.ndim, rows.ndim)
+    return _expand(weight, ndim) * _expand(rows, ndim)
+
+
+def _expand(x: Array, ndim: int) -> Array:
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
+
+
+def _spread(rows: Array, prediction: Array) -> Array:
+    """``rows`` for each of a row's losses."""
+    shape = prediction.shape[:-1] if prediction.ndim > 1 else prediction.shape
+    return jnp.broadcast_to(_expand(rows, len(shape)), shape)
+
+
+def _kind(value: Any) -> str:
+    return f"an array of shape {value.shape}" if hasattr(value, "shape") else type(value).__name__

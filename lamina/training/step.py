@@ -1,0 +1,173 @@
+"""From a method written in stateful style to a pure, compiled step over one flat dictionary ``path -> array``."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from lamina.core.config import config
+from lamina.core.errors import ConfigError, StateError
+from lamina.core.module import Module
+from lamina.core.state import Array, Variable, bind
+
+State = dict[str, Array]
+
+
+class Trainable(Protocol):
+    """What ``fit`` trains: a module with a step; every :class:`lamina.Model` is one."""
+
+    progress: "Progress"
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        """One step of training; returns what to log."""
+        ...
+
+    def named_variables(self, trainable: bool | None = None) -> dict[str, Variable]:
+        """All variables, by path."""
+        ...
+
+    def modules(self) -> dict[str, Module]:
+        """All modules, by path."""
+        ...
+
+
+class Progress(Module):
+    """How far training is, and the root of its random numbers."""
+
+    def __init__(self) -> None:
+        self.step = Variable(jnp.zeros((), "int32"), name="step", trainable=False)
+        self.seed = Variable(jnp.asarray(config.seed, "uint32"), name="seed", trainable=False)
+
+
+class Step:
+    """A method of a module as a pure function ``(changing, constant, batch) -> (changing, logs)``.
+
+    Which variables the method assigns is found by tracing it once for shapes; those are *changing*, and are handed from
+    step to step. The others are *constant* and only read.
+
+    Args:
+        owner: the module that holds every variable.
+        method: what to run with a batch; its results are the logs.
+        training: whether layers behave as in training; the step counter then goes up by one.
+        example: a batch (arrays or shapes), for tracing.
+        logs: whether what the method returns are logs, single numbers by name.
+
+    Attributes:
+        flops: floating-point operations in one step, counted from its matrix products and convolutions.
+        results: the shapes of the logs.
+
+    Raises:
+        StateError: if the method assigns a variable that ``owner`` does not hold.
+    """
+
+    def __init__(self, owner: Any, method: Callable[..., Any], training: bool, example: Any, logs: bool = True) -> None:
+        self.owner, self.method, self.training = owner, method, training
+        owner.adopt()
+        traced: dict[str, Any] = {}
+
+        def trace(batch: Any) -> Any:
+            with self._scope({}, abstract=True) as scope:
+                traced["scope"] = scope
+                return jax.tree.map(jnp.asarray, self._run(batch))
+
+        jaxpr, self.results = jax.make_jaxpr(trace, return_shape=True)(example)
+        self.flops = count_flops(jaxpr.jaxpr)
+        self.programs: dict[Any, Callable[..., Any]] = {}
+        if logs:
+            _check_logs(method, self.results)
+        owner.adopt()  # building made new variables: weights at the first call, optimizer slots at the first update
+        self.variables: dict[str, Variable] = owner.named_variables()
+        scope = traced["scope"]
+        known = set(self.variables.values())
+        stray = [variable for variable in scope.written if variable not in known]
+        if stray:
+            raise StateError(
+                f"{getattr(method, '__name__', 'the step')} assigns variable {stray[0].path!r}, which the model does "
+                "not hold.\nKeep it, or the layer, optimizer or metric that owns it, as an attribute of the model."
+            )
+        self.changing = [path for path, variable in self.variables.items() if variable in scope.written]
+        self.constant = [path for path, variable in self.variables.items() if variable not in scope.written]
+
+    def _scope(self, values: dict[Variable, Any], **settings: Any) -> Any:
+        progress: Progress = self.owner.progress
+        key = jax.random.fold_in(
+            jax.random.key(values.get(progress.seed, progress.seed.stored)),
+            values.get(progress.step, progress.step.stored),
+        )
+        paths = {id(module): path for path, module in self.owner.modules().items()}
+        return bind(values, training=self.training, key=key, paths=paths, **settings)
+
+    def _run(self, batch: Any) -> Any:
+        logs = self.method(batch)
+        self.names = list(logs) if isinstance(logs, dict) else []  # as logged: JAX sorts a dictionary's names
+        if self.training:
+            self.owner.progress.step.assign_add(1)
+        return logs
+
+    def __call__(self, changing: State, constant: State, batch: Any) -> tuple[State, Any]:
+        with self._scope({self.variables[path]: value for path, value in (changing | constant).items()}) as scope:
+            results = self._run(batch)
+            return {path: scope.values[self.variables[path]] for path in self.changing}, results
+
+    def state(self) -> tuple[State, State]:
+        """The present values of the changing variables, as copies that may be donated, and of the constant ones."""
+        changing = {path: jnp.copy(self.variables[path].stored) for path in self.changing}
+        return changing, {path: self.variables[path].stored for path in self.constant}
+
+    def commit(self, changing: State) -> None:
+        """Make these the stored values of the variables."""
+        for path, value in changing.items():
+            self.variables[path].stored = value
+
+
+def _check_logs(method: Callable[..., Any], results: Any) -> None:
+    name = getattr(method, "__name__", "the step")
+    if not isinstance(results, dict) or any(getattr(value, "shape", None) != () for value in results.values()):
+        raise ConfigError(
+            f"{name} returns what to log: a dictionary of single numbers. Received {jax.tree.map(_describe, results)}.\n"
+            'Write:  return {"loss": loss}'
+        )
+
+
+def _describe(leaf: Any) -> str:
+    return f"array of shape {leaf.shape}"
+
+
+def count_flops(jaxpr: Any) -> float:
+    """Floating-point operations of a traced program: its products and convolutions, and one for each other result.
+
+    >>> closed = jax.make_jaxpr(lambda a, b: a @ b)(jnp.ones((2, 3)), jnp.ones((3, 4)))
+    >>> count_flops(closed.jaxpr)
+    48.0
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        inner = [
+            value for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(value)
+        ]
+        size = float(sum(getattr(out.aval, "size", 0) for out in equation.outvars))
+        if inner:
+            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += times * sum(count_flops(getattr(value, "jaxpr", value)) for value in inner)
+        elif equation.primitive.name == "dot_general":
+            (contract, _), _ = equation.params["dimension_numbers"]
+            total += 2 * size * float(_product(equation.invars[0].aval.shape[axis] for axis in contract))
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * size * float(kernel.size) / outputs
+        else:
+            total += size
+    return total
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+def _product(numbers: Any) -> int:
+    product = 1
+    for number in numbers:
+        product *= number
+    return product
