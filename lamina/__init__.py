@@ -1,0 +1,72 @@
+"""Lamina: deep learning from the single neuron to the transformer, in Keras's interface, compiled whole by XLA."""
+
+from lamina import (
+    activations,
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    schedules,
+)
+from lamina.core import __version__, random
+from lamina.core.config import config, set_random_seed
+from lamina.core.errors import ConfigError, DataError, FileError, LaminaError, ShapeError, StateError
+from lamina.core.registry import custom_objects, register
+from lamina.core.state import Variable
+from lamina.core.symbolic import SymbolicTensor
+from lamina.core.transforms import Gradients, grad, jit, remat, scan, value_and_grad, vmap
+from lamina.layers import Input, Layer
+from lamina.models.head import head_for
+from lamina.models.model import Model
+from lamina.models.sequential import Sequential
+from lamina.saving import load_model
+from lamina.training.history import History
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "FileError",
+    "Gradients",
+    "History",
+    "Input",
+    "LaminaError",
+    "Layer",
+    "Model",
+    "Sequential",
+    "ShapeError",
+    "StateError",
+    "SymbolicTensor",
+    "Variable",
+    "__version__",
+    "activations",
+    "callbacks",
+    "config",
+    "constraints",
+    "custom_objects",
+    "datasets",
+    "grad",
+    "head_for",
+    "initializers",
+    "jit",
+    "layers",
+    "load_model",
+    "losses",
+    "metrics",
+    "ops",
+    "optimizers",
+    "random",
+    "register",
+    "regularizers",
+    "remat",
+    "scan",
+    "schedules",
+    "set_random_seed",
+    "value_and_grad",
+    "vmap",
+]

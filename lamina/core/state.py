@@ -69,7 +69,8 @@ class Variable:
             self.initializer = initial
             self._shape, self._dtype = tuple(shape or ()), jnp.dtype(dtype or "float32")
         else:
-            self._stored = jnp.asarray(initial, dtype)
+            array = jnp.asarray(initial, dtype)
+            self._stored = jnp.asarray(array, array.dtype)  # not weakly typed, or a step would be compiled twice
             self._shape, self._dtype = self._stored.shape, self._stored.dtype
 
     @property

@@ -72,7 +72,7 @@ class SymbolicTensor:
             "Use lm.ops.* and layers on it, not jnp, numpy, if, for or float()."
         )
 
-    __bool__ = __float__ = __int__ = __array__ = __jax_array__ = __len__ = __iter__ = _refuse
+    __bool__ = __float__ = __int__ = __array__ = __len__ = __iter__ = _refuse
 
 
 def _define_operators() -> None:

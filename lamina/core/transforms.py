@@ -1,4 +1,4 @@
-"""JAX's transformations, carrying variables in and out: ``value_and_grad``, ``grad``, ``jit``, ``scan``, ``vmap``, ``remat``.
+"""JAX's transformations, carrying variables in and out: ``value_and_grad``, ``jit``, ``scan``, ``vmap``, ``remat``.
 
 Each runs its function in a scope of its own, hands the variables' values through the transformation as ordinary arrays,
 and assigns afterwards what the function assigned inside.
@@ -74,6 +74,8 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any, *, has_aux: bool = False) -
 
     @functools.wraps(fn)
     def differentiated(*args: Any, **kwargs: Any) -> Any:
+        if _unbuilt(wrt):  # the layers make their weights when they are first called, so let that be now
+            _discover(lambda: fn(*args, **kwargs))
         variables = trainable_variables(wrt)
 
         def pure(values: dict[str, Array]) -> Any:
@@ -118,8 +120,8 @@ def grad(fn: Callable[..., Any], wrt: Any) -> Callable[..., Gradients]:
 def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     """``fn`` compiled; variables that it reads enter as arguments, and those that it assigns come out.
 
-    Arrays and numbers among the arguments are traced; anything else (``True``, strings, models, functions) is fixed, and
-    another one compiles again.
+    Arrays and numbers among the arguments are traced; anything else (``True``, strings, models, functions) is fixed,
+    and another one compiles again.
 
     >>> count = Variable(jnp.array(0), name="count")
     >>> @jit
@@ -212,8 +214,8 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
                 if scope.written:
                     path = next(iter(scope.written)).path
                     raise ConfigError(
-                        f"{_name(fn)} assigns variable {path!r} inside lm.vmap, where each row would give another value."
-                        "\nReturn the values and assign after the vmap."
+                        f"{_name(fn)} assigns variable {path!r} inside lm.vmap, where each row would give another "
+                        "value.\nReturn the values and assign after the vmap."
                     )
                 touched.update(scope.touched)
                 return out
@@ -249,6 +251,15 @@ def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return out
 
     return rematerialized
+
+
+def _unbuilt(target: Any) -> bool:
+    """Whether a module in ``target`` has yet to make its weights."""
+    if isinstance(target, Module):
+        return not all(getattr(module, "built", True) for module in target.modules().values())
+    if isinstance(target, Mapping | list | tuple):
+        return any(_unbuilt(item) for item in (target.values() if isinstance(target, Mapping) else target))
+    return False
 
 
 def _call(fn: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lamina.core import registry, symbolic
 from lamina.core.config import DtypePolicy
-from lamina.core.errors import ShapeError
+from lamina.core.errors import ShapeError, StateError
 from lamina.core.masks import masks_of, set_masks
 from lamina.core.module import Module, set_values
 from lamina.core.random import drawing_for
@@ -84,6 +84,7 @@ class Layer(Module):
     input_dtype: str | None = None
     input_spec: Any = None
     built = False
+    _called: symbolic.Call | None = None
 
     def __init__(
         self,
@@ -220,7 +221,9 @@ class Layer(Module):
             self._prepare(args, kwargs)
             if training is not None:
                 kwargs = {**kwargs, "training": training}
-            return symbolic.record(self, *args, **kwargs)
+            outputs = symbolic.record(self, *args, **kwargs)
+            self._called = next(leaf.call for leaf in _leaves(outputs))
+            return outputs
         masks = {name: masks_of(arg) for name, arg in _named(type(self), args, kwargs).items()}
         args, kwargs = self._arrays((args, kwargs))
         self._prepare(args, kwargs)
@@ -250,6 +253,29 @@ class Layer(Module):
             for leaf in jax.tree.leaves(outputs):
                 self.add_loss(self.activity_regularizer(leaf) / leaf.shape[0])
         return outputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic results of the layer's last symbolic call, for a model that ends there.
+
+        Raises:
+            StateError: if it was never called on symbolic values.
+        """
+        return self._last_call().outputs
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's last symbolic call, or a list of several."""
+        inputs = self._last_call().inputs()
+        return inputs[0] if len(inputs) == 1 else inputs
+
+    def _last_call(self) -> symbolic.Call:
+        if self._called is None:
+            raise StateError(
+                f"layer {self.name!r} was not called on symbolic values yet, so it has no symbolic input or output.\n"
+                "Begin the model with lm.Input."
+            )
+        return self._called
 
     def _resolve_training(self, training: bool | None) -> bool:
         """Whether this call is one of training: the caller's word, the enclosing layer's, the scope's, or no."""

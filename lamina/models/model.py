@@ -43,7 +43,6 @@ class Model(Trainer):
 
     def __init__(self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.progress = Progress()
         self._graph: Graph | None = None
         self._steps: dict[Any, Step] = {}
         if inputs is not None or outputs is not None:
@@ -223,6 +222,10 @@ class Model(Trainer):
             FileError: if they do not fit this model.
         """
         load_weights(self, filepath)
+
+    @classmethod
+    def config_names(cls) -> list[str]:
+        return [name for name in super().config_names() if name not in ("inputs", "outputs")]
 
     def get_config(self) -> dict[str, Any]:
         if self._graph is None or type(self) is not Model:

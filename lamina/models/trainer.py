@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from lamina.core import registry
-from lamina.core.config import config
 from lamina.core.errors import ConfigError, StateError
 from lamina.core.state import Array, Variable, current_scope
 from lamina.core.transforms import value_and_grad
@@ -31,7 +30,7 @@ class Trainer(Layer):
 
     optimizer: Optimizer | None = None
     objective: Objective | None = None
-    progress: Progress
+    progress: Progress | None = None
     stop_training = False
     run_eagerly = False
     history: History | None = None
@@ -90,7 +89,6 @@ class Trainer(Layer):
         self.objective = Objective(loss, metrics, loss_weights, weighted_metrics, names)
         self.run_eagerly = run_eagerly
         self.progress = Progress()
-        self.progress.seed.assign(np.uint32(config.seed))
         self._steps = {}
 
     def _require_compiled(self) -> Objective:
@@ -141,7 +139,8 @@ class Trainer(Layer):
 
     def _train(self, batch: Any, rows: Any) -> dict[str, Any]:
         x, y, sample_weight = unpack(batch)
-        optimizer, objective = self.optimizer, self._require_compiled()
+        self._require_compiled()
+        optimizer = self.optimizer
         if optimizer is None:
             raise StateError('the model has no optimizer.\nWrite:  model.compile("adam", loss=...)')
         own_loss = type(self).compute_loss is not Trainer.compute_loss
@@ -185,6 +184,8 @@ class Trainer(Layer):
             "padded_test": lambda batch: self._test(*batch),
             "predict": self.predict_step,
         }
+        if self.progress is None and kind in ("train", "padded"):
+            self.progress = Progress()
         leaves, structure = jax.tree.flatten(example)
         held = tuple((path, id(found), may) for path, found, may in self.walk() if isinstance(found, Variable))
         key = (kind, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), held)

@@ -17,7 +17,7 @@ State = dict[str, Array]
 class Trainable(Protocol):
     """What ``fit`` trains: a module with a step; every :class:`lamina.Model` is one."""
 
-    progress: "Progress"
+    progress: "Progress | None"
 
     def train_step(self, batch: Any) -> dict[str, Any]:
         """One step of training; returns what to log."""
@@ -90,11 +90,11 @@ class Step:
         self.constant = [path for path, variable in self.variables.items() if variable not in scope.written]
 
     def _scope(self, values: dict[Variable, Any], **settings: Any) -> Any:
-        progress: Progress = self.owner.progress
-        key = jax.random.fold_in(
-            jax.random.key(values.get(progress.seed, progress.seed.stored)),
-            values.get(progress.step, progress.step.stored),
-        )
+        progress: Progress | None = self.owner.progress
+        key = None
+        if self.training and progress is not None:
+            seed = values.get(progress.seed, progress.seed.stored)
+            key = jax.random.fold_in(jax.random.key(seed), values.get(progress.step, progress.step.stored))
         paths = {id(module): path for path, module in self.owner.modules().items()}
         return bind(values, training=self.training, key=key, paths=paths, **settings)
 

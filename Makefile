@@ -1,0 +1,36 @@
+# make demo   real handwriting: train, evaluate and predict from the command line
+# make test   every check: style, types, import rows, tests
+# make bench  how long things take here
+# Needs Python 3.11 or later and a package registry; makes its own environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench clean
+
+demo: $(VENV)/run.installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+
+bench: $(VENV)/run.installed
+	$(BIN)/python benchmarks/small_network.py
+	$(BIN)/python benchmarks/import_time.py
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lamina needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/%.installed: requirements/%.txt requirements/run.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/$*.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,187 @@
+"""Normalization: means and variances, and what is made of them. All computed in at least single precision."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+
+from lamina.core.errors import ShapeError
+from lamina.core.state import Array
+
+
+def _exact(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def positive_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The axes counted from the front, in order.
+
+    Raises:
+        ShapeError: if an axis is not there, or is named twice.
+
+    >>> positive_axes((-1, 1), 4)
+    (1, 3)
+    """
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    found = tuple(sorted(a % ndim for a in axes if -ndim <= a < ndim))
+    if len(set(found)) != len(axes) or not axes:
+        raise ShapeError(f"axis {axis} does not fit an array of {ndim} axes, each counted from {-ndim} to {ndim - 1}")
+    return found
+
+
+def moments(x: Array, axes: Sequence[int], mask: Array | None = None) -> tuple[Array, Array]:
+    r"""Mean and variance along ``axes``, which are kept with length 1.
+
+    The variance is that of the deviations from the mean, which loses no digits to a large mean, rather than
+    :math:`E[x^2] - E[x]^2`; it is not corrected for the size of the sample.
+
+    Args:
+        x: any shape.
+        axes: the axes to average over.
+        mask: broadcast to the shape of ``x``; only entries where it is True count. Where there are none, mean and
+            variance are zero.
+
+    >>> mean, variance = moments(jnp.array([[1.0, 3.0]]), (1,))
+    >>> mean.tolist(), variance.tolist()
+    ([[2.0]], [[1.0]])
+    """
+    x, axes = _exact(x), tuple(axes)
+    if mask is None:
+        mean = jnp.mean(x, axes, keepdims=True)
+        return mean, jnp.mean(jnp.square(x - mean), axes, keepdims=True)
+    mask = jnp.broadcast_to(mask.astype(bool), x.shape)
+    count = jnp.maximum(jnp.sum(mask, axes, keepdims=True), 1).astype(x.dtype)
+    mean = jnp.sum(jnp.where(mask, x, 0), axes, keepdims=True) / count
+    deviation = jnp.where(mask, x - mean, 0)
+    return mean, jnp.sum(jnp.square(deviation), axes, keepdims=True) / count
+
+
+def standardize(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 1e-3,
+) -> Array:
+    r""":math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`, in the dtype of ``x``.
+
+    Args:
+        x: any shape.
+        mean: :math:`\mu`; like the next three, broadcast to the shape of ``x``.
+        variance: :math:`\sigma^2`.
+        gamma: :math:`\gamma`, one if there is none.
+        beta: :math:`\beta`, zero if there is none.
+        epsilon: :math:`\epsilon`.
+    """
+    factor = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
+    if gamma is not None:
+        factor = factor * gamma.astype(factor.dtype)
+    result = (_exact(x) - mean) * factor
+    if beta is not None:
+        result = result + beta.astype(result.dtype)
+    return result.astype(x.dtype)
+
+
+def along(vector: Array | None, axes: Sequence[int], ndim: int) -> Array | None:
+    """``vector`` with its axes at ``axes`` of ``ndim``, the others of length 1; ``None`` stays ``None``."""
+    if vector is None:
+        return None
+    lengths = iter(vector.shape)
+    return vector.reshape([next(lengths) if axis in axes else 1 for axis in range(ndim)])
+
+
+def layer_norm(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-3,
+) -> Array:
+    """Normalize each example along ``axis``.
+
+    Args:
+        x: any shape.
+        gamma: what to multiply by, with one axis for each of ``axis``.
+        beta: what to add, likewise.
+        axis: the axes that share mean and variance.
+        epsilon: added to the variance.
+
+    Ba et al. (2016), https://arxiv.org/abs/1607.06450
+
+    >>> layer_norm(jnp.array([[-1.0, 1.0]]), epsilon=0.0).tolist()
+    [[-1.0, 1.0]]
+    """
+    axes = positive_axes(axis, x.ndim)
+    mean, variance = moments(x, axes)
+    return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
+
+
+def rms_norm(x: Array, scale: Array | None = None, axis: int | Sequence[int] = -1, epsilon: float = 1e-6) -> Array:
+    r"""Divide by the root of the mean square, :math:`s \, x / \sqrt{E[x^2] + \epsilon}`.
+
+    Args:
+        x: any shape.
+        scale: :math:`s`, with one axis for each of ``axis``.
+        axis: the axes to average over.
+        epsilon: :math:`\epsilon`.
+
+    Zhang and Sennrich (2019), https://arxiv.org/abs/1910.07467
+
+    >>> rms_norm(jnp.array([[3.0, -3.0]]), epsilon=0.0).tolist()
+    [[1.0, -1.0]]
+    """
+    axes, exact = positive_axes(axis, x.ndim), _exact(x)
+    mean_square = jnp.mean(jnp.square(exact), axes, keepdims=True)
+    result = exact * lax.rsqrt(mean_square + jnp.asarray(epsilon, exact.dtype))
+    if scale is not None:
+        result = result * along(scale, axes, x.ndim).astype(exact.dtype)  # type: ignore[union-attr]
+    return result.astype(x.dtype)
+
+
+def group_norm(
+    x: Array,
+    groups: int,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+) -> Array:
+    """Normalize each example within groups of channels, over all other axes.
+
+    Args:
+        x: shape ``(batch, ...)``.
+        groups: the number of groups, a divisor of the number of channels.
+        gamma: what to multiply by, shape ``(channels,)``.
+        beta: what to add, likewise.
+        axis: the axis of channels.
+        epsilon: added to the variance.
+
+    Wu and He (2018), https://arxiv.org/abs/1803.08494
+
+    >>> group_norm(jnp.array([[-1.0, 1.0, 10.0, 14.0]]), groups=2, epsilon=0.0).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    (axis,) = positive_axes(axis, x.ndim)
+    channels = x.shape[axis]
+    if groups < 1 or channels % groups:
+        raise ShapeError(f"{channels} channels cannot be split into {groups} groups of the same size")
+    split = x.reshape(*x.shape[:axis], groups, channels // groups, *x.shape[axis + 1 :])
+    mean, variance = moments(split, [a for a in range(1, split.ndim) if a != axis])
+    gamma, beta = (
+        None if v is None else along(v.reshape(groups, -1), (axis, axis + 1), split.ndim) for v in (gamma, beta)
+    )
+    return standardize(split, mean, variance, gamma, beta, epsilon).reshape(x.shape)
+
+
+def unit_norm(x: Array, axis: int | Sequence[int] = -1, epsilon: float = 1e-12) -> Array:
+    """Divide by the Euclidean norm along ``axis``, or by ``epsilon`` where that is more; zero stays zero.
+
+    >>> unit_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(1)
+    Array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    exact = _exact(x)
+    square = jnp.sum(jnp.square(exact), positive_axes(axis, x.ndim), keepdims=True)
+    # the bound is put on the square, so that the gradient at zero is finite
+    return (exact * lax.rsqrt(jnp.maximum(square, jnp.asarray(epsilon**2, exact.dtype)))).astype(x.dtype)

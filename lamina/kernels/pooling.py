@@ -1,0 +1,151 @@
+"""Pooling in any number of dimensions, one axis after the other. Channels come last.
+
+The largest of a window is the largest of its rows' largest, and a mean is a mean of means; so a window of 3 x 3 costs
+six steps, not nine, each of which XLA fuses. The gradient that XLA derives for its own windowed maximum takes many
+times longer.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lamina.kernels.convolution import Pads, Sizes, pads_of, per_axis
+
+Array = jax.Array
+
+#: the longest window that is written out
+MAX_LENGTH = 64
+
+
+def max_pool(x: Array, size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid") -> Array:
+    """The largest entry of each window. Its gradient goes to the first of the largest entries alone.
+
+    Args:
+        x: shape ``(batch, *lengths, channels)``.
+        size: the size of the window along each axis.
+        strides: its steps; ``size`` if none are given.
+        padding: as in :func:`~lamina.kernels.convolution.pads_of`; what is padded never counts.
+
+    Returns:
+        Shape ``(batch, *places, channels)``.
+
+    >>> max_pool(jnp.array([[[1.0], [4.0], [2.0], [3.0]]]), 2)[0, :, 0].tolist()
+    [4.0, 3.0]
+    """
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    # from the last axis to the first, so that the first of equals in reading order wins
+    for axis, length, step, pads in reversed(_axes(x, size, strides, padding)):
+        x = _reduce(x, axis, length, step, pads, _larger, lax.max, lowest)
+    return x
+
+
+def average_pool(x: Array, size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid") -> Array:
+    """The mean of each window, over those of its entries that are not padded.
+
+    Args:
+        x: shape ``(batch, *lengths, channels)``.
+        size: the size of the window along each axis.
+        strides: its steps; ``size`` if none are given.
+        padding: as in :func:`~lamina.kernels.convolution.pads_of`.
+
+    Returns:
+        Shape ``(batch, *places, channels)``.
+
+    >>> average_pool(jnp.array([[[1.0], [4.0], [2.0]]]), 2, padding="same")[0, :, 0].tolist()
+    [2.5, 2.0]
+    """
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
+    x = x.astype(jnp.promote_types(dtype, "float32"))
+    for axis, length, step, pads in reversed(_axes(x, size, strides, padding)):
+        n = x.shape[axis]
+        x = _reduce(x, axis, length, step, pads, jnp.add, lax.add, 0)
+        start = np.arange(x.shape[axis]) * step - pads[0]
+        counts = np.minimum(start + length, n) - np.maximum(start, 0)
+        x = x / jnp.asarray(counts, x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
+    return x.astype(dtype)
+
+
+def _axes(
+    x: Array, size: Sizes, strides: Sizes | None, padding: str | Pads
+) -> list[tuple[int, int, int, tuple[int, int]]]:
+    """For each axis with something to do: its index, the window's length and step, and the padding."""
+    rank = x.ndim - 2
+    size, strides = per_axis(size, rank), per_axis(size if strides is None else strides, rank)
+    pads = pads_of(x.shape[1:-1], size, strides, padding)
+    axes = list(zip(range(1, rank + 1), size, strides, pads, strict=True))
+    return [entry for entry in axes if entry[1:] != (1, 1, (0, 0))]
+
+
+def _larger(best: Array, other: Array) -> Array:
+    """The larger one; the first if they are equal, and nan if one of them is."""
+    return jnp.where((best >= other) | (best != best), best, other)  # nan alone differs from itself
+
+
+def _reduce(
+    x: Array,
+    axis: int,
+    length: int,
+    step: int,
+    pads: tuple[int, int],
+    merge: Callable[[Array, Array], Array],
+    windowed: Callable[..., Array],
+    start: float,
+) -> Array:
+    """The windows along one axis, each merged into one entry."""
+    total = x.shape[axis] + sum(pads)
+    if length > min(MAX_LENGTH, total):
+        window, strides = [1] * x.ndim, [1] * x.ndim
+        window[axis], strides[axis] = length, step
+        around = [pads if i == axis else (0, 0) for i in range(x.ndim)]
+        return lax.reduce_window(x, np.asarray(start, x.dtype), windowed, window, strides, around)
+    if pads != (0, 0):
+        x = lax.pad(x, jnp.asarray(start, x.dtype), [(*pads, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)])
+    places = (total - length) // step + 1
+    if length == step:
+        blocks = lax.slice_in_dim(x, 0, places * length, axis=axis)
+        blocks = blocks.reshape(*x.shape[:axis], places, length, *x.shape[axis + 1 :])
+        seen = [lax.index_in_dim(blocks, i, axis + 1, keepdims=False) for i in range(length)]
+    else:
+        seen = [lax.slice_in_dim(x, i, i + (places - 1) * step + 1, step, axis) for i in range(length)]
+    return functools.reduce(merge, seen)
+
+
+def _adaptive_windows(length: int, places: int) -> list[range]:
+    return [range(i * length // places, -(-(i + 1) * length // places)) for i in range(places)]
+
+
+def adaptive_max_pool(x: Array, output_size: Sizes) -> Array:
+    r"""The largest entry of each of ``output_size`` windows along each axis, spread evenly.
+
+    Window :math:`i` of :math:`o` along an axis of length :math:`n` goes from :math:`\lfloor i n / o \rfloor` up to and
+    without :math:`\lceil (i + 1) n / o \rceil`.
+
+    Args:
+        x: shape ``(batch, *lengths, channels)``.
+        output_size: how many windows there are along each axis.
+    """
+    for axis, places in reversed(list(enumerate(per_axis(output_size, x.ndim - 2), 1))):
+        windows = _adaptive_windows(x.shape[axis], places)
+        longest = max(map(len, windows))
+        # shorter windows see their last entry again, which changes neither the maximum nor which one is the first
+        index = np.array([[window[min(i, len(window) - 1)] for i in range(longest)] for window in windows])
+        sizes = [1] * (x.ndim - 2)
+        sizes[axis - 1] = longest
+        x = max_pool(jnp.take(x, index.reshape(-1), axis=axis), sizes)
+    return x
+
+
+def adaptive_average_pool(x: Array, output_size: Sizes) -> Array:
+    """The mean of each of ``output_size`` windows along each axis; windows as in :func:`adaptive_max_pool`."""
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
+    x = x.astype(jnp.promote_types(dtype, "float32"))
+    for axis, places in enumerate(per_axis(output_size, x.ndim - 2), 1):
+        weights = np.zeros((x.shape[axis], places))
+        for place, window in enumerate(_adaptive_windows(x.shape[axis], places)):
+            weights[window, place] = 1 / len(window)
+        x = jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), jnp.asarray(weights, x.dtype)), -1, axis)
+    return x.astype(dtype)

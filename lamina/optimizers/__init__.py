@@ -1,0 +1,27 @@
+"""Optimizers: what turns gradients into new weights."""
+
+from lamina.optimizers.adagrad import Adadelta, Adafactor, Adagrad, Ftrl, RMSprop
+from lamina.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
+from lamina.optimizers.base import Optimizer
+from lamina.optimizers.gradient_descent import SGD, Lion
+from lamina.optimizers.loss_scale import LossScaleOptimizer
+from lamina.optimizers.muon import Muon
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "Lion",
+    "LossScaleOptimizer",
+    "Muon",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "ScheduleFreeAdamW",
+]

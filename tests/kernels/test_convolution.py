@@ -1,0 +1,154 @@
+"""Convolution kernels against ``lax``, over sizes, strides, paddings, dilations and groups: values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from lamina.kernels import convolution as kernels
+
+LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+@st.composite
+def problems(draw, groups=True):
+    """Arguments of a convolution whose window fits."""
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
+    many = st.integers(1, 3)
+    size, strides, dilation = (tuple(draw(many) for _ in range(rank)) for _ in range(3))
+    lengths = tuple((k - 1) * d + 1 + draw(st.integers(0, 4)) for k, d in zip(size, dilation, strict=True))
+    count = draw(st.integers(1, 3)) if groups else 1
+    channels, filters = count * draw(st.integers(1, 2)), count * draw(st.integers(1, 2))
+    padding = draw(st.sampled_from(["valid", "same"]))
+    return lengths, size, strides, dilation, padding, count, channels, filters, draw(st.integers(0, 9))
+
+
+def reference(x, kernel, strides, padding, dilation, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding.upper(),
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUTS[x.ndim - 2],
+        feature_group_count=groups,
+    )
+
+
+def same_with_gradients(ours, theirs, *args):
+    """Both give the same values, and the same gradients of a weighted sum of them."""
+
+    @jax.jit
+    def run(*args):
+        results = []
+        for fn in (ours, theirs):
+            y, vjp = jax.vjp(fn, *args)
+            results.append((y, vjp(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))))
+        return results
+
+    for mine, other in zip(*map(jax.tree.leaves, run(*args)), strict=True):
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(problems())
+def test_conv_against_lax(problem):
+    lengths, size, strides, dilation, padding, groups, channels, filters, seed = problem
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2, *lengths, channels)).astype("float32")
+    kernel = rng.normal(size=(*size, channels // groups, filters)).astype("float32")
+    same_with_gradients(
+        lambda x, k: kernels.conv(x, k, strides, padding, dilation, groups),
+        lambda x, k: reference(x, k, strides, padding, dilation, groups),
+        x,
+        kernel,
+    )
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(problems(groups=False), st.sampled_from([1, 2]))
+def test_depthwise_against_lax(problem, multiplier):
+    lengths, size, strides, dilation, padding, _, channels, _, seed = problem
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2, *lengths, channels)).astype("float32")
+    kernel = rng.normal(size=(*size, channels, multiplier)).astype("float32")
+    flat = (*size, 1, channels * multiplier)
+    same_with_gradients(
+        lambda x, k: kernels.depthwise_conv(x, k, strides, padding, dilation),
+        lambda x, k: reference(x, k.reshape(flat), strides, padding, dilation, channels),
+        x,
+        kernel,
+    )
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(problems(groups=False))
+def test_transpose_against_lax(problem):
+    lengths, size, strides, dilation, padding, _, channels, filters, seed = problem
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2, *lengths, channels)).astype("float32")
+    kernel = rng.normal(size=(*size, filters, channels)).astype("float32")
+    reach = [(k - 1) * d for k, d in zip(size, dilation, strict=True)]
+    grown = [kernels.transpose_pads(k, s, padding, None, d) for k, s, d in zip(size, strides, dilation, strict=True)]
+    pads = [(r + before, r + after) for r, (before, after) in zip(reach, grown, strict=True)]
+    same_with_gradients(
+        lambda x, k: kernels.conv_transpose(x, k, strides, padding, dilation=dilation),
+        lambda x, k: lax.conv_transpose(
+            x, k, strides, pads, dilation, dimension_numbers=LAYOUTS[x.ndim - 2], transpose_kernel=True
+        ),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_TAPS", 2), ("MAX_PATCHES", 10)])
+def test_large_windows_go_to_xla(monkeypatch, limit, value):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 9, 4)), rng.normal(size=(3, 4, 2))
+    expected = kernels.conv(x, kernel, 2, "same")
+    turned = kernels.conv_transpose(x, kernel.swapaxes(1, 2), 2, "same")
+    monkeypatch.setattr(kernels, limit, value)
+    np.testing.assert_allclose(kernels.conv(x, kernel, 2, "same"), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        kernels.conv_transpose(x, kernel.swapaxes(1, 2), 2, "same"), turned, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_window_that_does_not_fit_has_no_place():
+    assert kernels.conv(jnp.ones((1, 2, 1)), jnp.ones((3, 1, 1))).shape == (1, 0, 1)
+    assert kernels.conv(jnp.ones((1, 2, 1)), jnp.ones((3, 1, 1)), padding=[(1, 0)]).shape == (1, 1, 1)
+
+
+def test_causal_sees_nothing_later():
+    slope = jax.jacobian(lambda x: kernels.conv(x[None, :, None], jnp.ones((3, 1, 1)), 1, "causal", 2)[0, :, 0])
+    np.testing.assert_array_equal(slope(jnp.ones(6)), sum(np.eye(6, k=-2 * i) for i in range(3)))
+
+
+def test_dtypes():
+    x, kernel = jnp.ones((1, 4, 2)), jnp.ones((3, 2, 5), "bfloat16")
+    assert kernels.conv(x.astype("bfloat16"), kernel).dtype == jnp.bfloat16
+    assert kernels.conv(x.astype("uint8"), kernel.astype("float32")).dtype == jnp.float32
+    ones = jnp.ones((16, 16, 1, 1), "bfloat16") * 1.01
+    y = kernels.conv(jnp.ones((1, 16, 16, 1), "bfloat16"), ones)  # sums in bfloat16 would stop growing at 256
+    np.testing.assert_allclose(np.float32(y), 16 * 16 * np.float32(ones[0, 0, 0, 0]), rtol=0.01)
+
+
+def test_higher_and_forward_derivatives():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 4, 4, 2)).astype("float32"), rng.normal(size=(2, 2, 2, 3)).astype("float32")
+
+    def energy(conv):
+        return lambda x: jnp.sum(conv(x, kernel) ** 3)
+
+    plain = energy(lambda x, k: reference(x, k, (1, 1), "valid", (1, 1), 1))
+    direction = jnp.ones_like(x)
+    for ours, theirs in zip(
+        jax.jvp(jax.grad(energy(kernels.conv)), (x,), (direction,)),
+        jax.jvp(jax.grad(plain), (x,), (direction,)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,101 @@
+"""Pooling kernels against ``lax.reduce_window`` and PyTorch's definition of adaptive windows: values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from lamina.kernels import pooling
+from tests.kernels.test_convolution import same_with_gradients
+
+
+@st.composite
+def problems(draw):
+    """Arguments of a pooling whose window fits, and an input without equal entries."""
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
+    size = tuple(draw(st.integers(1, 4)) for _ in range(rank))
+    strides = draw(st.one_of(st.none(), st.tuples(*[st.integers(1, 4)] * rank)))
+    lengths = tuple(k + draw(st.integers(0, 5)) for k in size)
+    shape = (2, *lengths, 2)
+    order = np.random.default_rng(draw(st.integers(0, 9))).permutation(int(np.prod(shape)))
+    x = (order / order.size).astype("float32").reshape(shape)
+    return x, size, strides, draw(st.sampled_from(["valid", "same"]))
+
+
+def windowed(x, start, merge, size, strides, padding):
+    strides = size if strides is None else strides
+    return lax.reduce_window(x, start, merge, (1, *size, 1), (1, *strides, 1), padding.upper())
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(problems())
+def test_max_against_lax(problem):
+    x, *arguments = problem
+    same_with_gradients(
+        lambda x: pooling.max_pool(x, *arguments), lambda x: windowed(x, -jnp.inf, lax.max, *arguments), x
+    )
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(problems())
+def test_average_against_lax(problem):
+    x, *arguments = problem
+    same_with_gradients(
+        lambda x: pooling.average_pool(x, *arguments),
+        lambda x: windowed(x, 0.0, lax.add, *arguments) / windowed(jnp.ones_like(x), 0.0, lax.add, *arguments),
+        x,
+    )
+
+
+def test_long_windows_and_windows_that_do_not_fit():
+    x = np.random.default_rng(0).normal(size=(1, 200, 2)).astype("float32")
+    np.testing.assert_array_equal(pooling.max_pool(x, 100), x.reshape(1, 2, 100, 2).max(2))
+    np.testing.assert_allclose(pooling.average_pool(x, 100), x.reshape(1, 2, 100, 2).mean(2), rtol=1e-4, atol=1e-6)
+    assert pooling.max_pool(x, 201).shape == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "expected"),
+    [
+        (2, None, [[4, 0, 4, 0], [0, 0, 0, 0], [4, 0, 4, 0], [0, 0, 0, 0]]),
+        (3, 1, [[9, 9, 0, 0], [9, 9, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
+        (4, None, [[16, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
+    ],
+)
+def test_of_equals_the_first_has_the_gradient(size, strides, expected):
+    """After ReLU many entries are equal; each window's gradient must reach exactly one, as with XLA and PyTorch."""
+    gradient = jax.grad(lambda x: jnp.sum(pooling.max_pool(x, size, strides)) * size**2)(jnp.zeros((1, 4, 4, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+def test_nan_wins_and_padding_never_does():
+    x = jnp.array([1.0, jnp.nan, 3.0, 2.0, jnp.nan, 5.0]).reshape(1, 6, 1)
+    np.testing.assert_array_equal(pooling.max_pool(x, 3)[0, :, 0], [np.nan, np.nan])
+    np.testing.assert_array_equal(pooling.max_pool(jnp.full((1, 3, 1), -7.0), 2, padding="same")[0, :, 0], [-7, -7])
+    np.testing.assert_array_equal(pooling.max_pool(jnp.full((1, 3, 1), -7), 2, padding="same")[0, :, 0], [-7, -7])
+
+
+def test_dtypes():
+    x = jnp.full((1, 256, 1), 1.0, "bfloat16")
+    assert pooling.max_pool(x, 2).dtype == jnp.bfloat16
+    mean = pooling.average_pool(x + x[:, :1], 256)
+    assert mean.dtype == jnp.bfloat16
+    assert float(mean[0, 0, 0]) == 2.0
+    assert pooling.average_pool(jnp.array([[[1], [2]]]), 2)[0, 0, 0] == 1.5
+
+
+@pytest.mark.parametrize(("length", "places"), [(7, 3), (5, 5), (5, 4), (3, 5), (8, 2)])
+def test_adaptive_windows(length, places):
+    x = np.random.default_rng(0).normal(size=(2, length, 3)).astype("float32")
+    windows = [
+        x[:, int(np.floor(i * length / places)) : int(np.ceil((i + 1) * length / places))] for i in range(places)
+    ]
+    np.testing.assert_array_equal(pooling.adaptive_max_pool(x, places), np.stack([w.max(1) for w in windows], 1))
+    np.testing.assert_allclose(
+        pooling.adaptive_average_pool(x, places), np.stack([w.mean(1) for w in windows], 1), rtol=1e-5, atol=1e-6
+    )
+    gradient = jax.grad(lambda x: jnp.sum(pooling.adaptive_max_pool(x, places)))(jnp.zeros((1, length, 1)))
+    assert float(gradient.sum()) == places

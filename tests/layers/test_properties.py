@@ -1,0 +1,219 @@
+"""What holds for every layer, over the whole catalogue."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lamina as lm
+from lamina import layers
+from lamina.core import registry
+from lamina.core.masks import get_mask, set_mask
+from lamina.core.module import Module
+from lamina.core.shapes import TensorSpec
+from lamina.core.state import Variable, bind
+from lamina.core.symbolic import SymbolicTensor
+from lamina.layers.base import Layer
+from lamina.layers.host import HostLayer
+from tests.catalogue import CASES, Case
+
+IDS = [f"{case.name}-{number}" for number, case in enumerate(CASES)]
+every = pytest.mark.parametrize("case", CASES, ids=IDS)
+compiled = [case for case in CASES if case.compiled]
+COMPILED_IDS = [name for name, case in zip(IDS, CASES, strict=True) if case.compiled]
+every_compiled = pytest.mark.parametrize("case", compiled, ids=COMPILED_IDS)
+
+
+def symbols(inputs, batch=None):
+    """Symbolic values like ``inputs``, the batch axis unknown."""
+
+    def one(x):
+        x = np.asarray(x)
+        dtype = "string" if x.dtype.kind in "OSUT" else jax.dtypes.canonicalize_dtype(x.dtype)
+        return SymbolicTensor((batch, *x.shape[1:]), dtype)
+
+    return jax.tree.map(one, inputs)
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def fixed(case: Case, training: bool):
+    """The layer, and a function of its inputs whose random numbers are the same at every call."""
+    layer = case.layer()
+    inputs = case.inputs()
+    layer(*inputs, **case.kwargs)
+
+    def run(values, *inputs):
+        with bind(values, training=training, key=jax.random.key(3)) as scope:
+            return layer(*inputs, **case.kwargs), {v.path: scope.values[v] for v in scope.written}
+
+    return layer, inputs, run
+
+
+def test_every_layer_is_in_the_catalogue():
+    public = {
+        found
+        for name, found in vars(layers).items()
+        if inspect.isclass(found) and issubclass(found, Layer) and not name.startswith("_")
+    }
+    base = {Layer, HostLayer}
+    missing = {cls.__name__ for cls in public - base - {type(case.make()) for case in CASES}}
+    assert not missing - {"RandomLayer", "AugmentationLayer"}
+
+
+@every
+def test_inferred_shapes_are_computed_shapes(case: Case):
+    layer, inputs = case.layer(), case.inputs()
+    inferred = layer(*symbols(inputs), **case.kwargs)
+    computed = layer(*inputs, **case.kwargs)
+    symbolic = jax.tree.leaves(inferred, is_leaf=lambda x: isinstance(x, SymbolicTensor))
+    arrays = jax.tree.leaves(computed)
+    assert len(symbolic) == len(arrays)
+    for symbol, array in zip(symbolic, arrays, strict=True):
+        assert len(symbol.shape) == array.ndim
+        assert all(want in (None, have) for want, have in zip(symbol.shape, array.shape, strict=True))
+        assert jnp.dtype(symbol.dtype) == array.dtype
+
+
+@every
+def test_config_and_weights_round_trip(case: Case):
+    layer, inputs = case.layer(), case.inputs()
+    with bind({}, key=jax.random.key(1)):
+        expected = layer(*inputs, **case.kwargs)
+    saved = registry.serialize(layer)
+    import json
+
+    again = registry.deserialize(json.loads(json.dumps(saved)))
+    assert registry.serialize(again) == saved
+    again(*inputs, **case.kwargs)
+    again.set_weights(layer.get_weights())
+    with bind({}, key=jax.random.key(1)):
+        for a, b in zip(leaves(expected), leaves(again(*inputs, **case.kwargs)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@every_compiled
+@pytest.mark.parametrize("training", [False, True])
+def test_eager_jitted_and_scanned_agree(case: Case, training: bool):
+    layer, inputs, run = fixed(case, training)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    eager, written = run({}, *inputs)
+    compiled = jax.jit(lambda *inputs: run({}, *inputs))
+    jitted, jit_written = compiled(*inputs)
+
+    def body(carry, _):
+        return carry, run({}, *inputs)
+
+    scanned, scan_written = jax.lax.scan(body, 0, None, length=1)[1]
+    for a, b, c in zip(
+        leaves((eager, written)), leaves((jitted, jit_written)), leaves((scanned, scan_written)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(a, c[0], rtol=2e-5, atol=2e-6)
+
+
+@pytest.fixture
+def double():
+    """64-bit numbers, for a test."""
+    before = lm.config.dtype_policy
+    jax.config.update("jax_enable_x64", True)
+    lm.config.set_dtype_policy("float64")
+    yield
+    lm.config.set_dtype_policy(before)
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in compiled if case.differentiable],
+    ids=[name for name, case in zip(COMPILED_IDS, compiled, strict=True) if case.differentiable],
+)
+def test_gradients_are_those_of_finite_differences(case: Case, double):
+    layer, inputs = case.layer(), case.inputs("float64")
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    layer(*inputs, **case.kwargs)
+    variables = layer.trainable_weights
+    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(inputs)]
+    flat, structure = jax.tree.flatten(inputs)
+    moving = [x for x, is_floating in zip(flat, floating, strict=True) if is_floating]
+
+    def output(moving, values):
+        source = iter(moving)
+        whole = [next(source) if is_floating else x for x, is_floating in zip(flat, floating, strict=True)]
+        with bind(dict(zip(variables, values, strict=True)), training=True, key=jax.random.key(5)):
+            results = layer(*jax.tree.unflatten(structure, whole), **case.kwargs)
+        parts = [leaf for leaf in jax.tree.leaves(results) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        weigh = [jnp.cos(jnp.arange(part.size, dtype="float64") + 1).reshape(part.shape) for part in parts]
+        return sum(jnp.sum(part * weight) for part, weight in zip(parts, weigh, strict=True))
+
+    values = [v.stored for v in variables]
+    compiled = jax.jit(output)
+    gradients = jax.jit(jax.grad(output, argnums=(0, 1)))(moving, values)
+    rng = np.random.default_rng(7)
+    for which in (0, 1):
+        point = (moving, values)[which]
+        if not point:
+            continue
+        direction = [jnp.asarray(rng.normal(size=p.shape)) for p in point]
+        step = 1e-6
+
+        def along(t, which=which, point=point, direction=direction):
+            moved = [p + t * d for p, d in zip(point, direction, strict=True)]
+            return float(compiled(*((moved, values) if which == 0 else (moving, moved))))
+
+        numeric = (along(step) - along(-step)) / (2 * step)
+        exact = sum(float(jnp.sum(g * d)) for g, d in zip(gradients[which], direction, strict=True))
+        assert exact == pytest.approx(numeric, rel=2e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in compiled if case.mixed],
+    ids=[name for name, case in zip(COMPILED_IDS, compiled, strict=True) if case.mixed],
+)
+def test_mixed_precision_keeps_float32_weights(case: Case):
+    before = lm.config.dtype_policy
+    lm.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = case.layer()
+        outputs = layer(*case.inputs(), **case.kwargs)
+    finally:
+        lm.config.set_dtype_policy(before)
+    for variable in layer.weights:
+        if jnp.issubdtype(variable.raw.dtype, jnp.floating):
+            assert variable.raw.dtype == jnp.float32, variable.path
+    for leaf in jax.tree.leaves(outputs):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            assert leaf.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.masked],
+    ids=[name for name, case in zip(IDS, CASES, strict=True) if case.masked],
+)
+def test_masks_travel_on(case: Case):
+    layer = case.layer()
+    inputs = jax.tree.map(jnp.asarray, case.inputs())
+    first = jax.tree.leaves(inputs)[0]
+    mask = jnp.arange(first.shape[1]) < jnp.array([first.shape[1] - 1] + [first.shape[1]] * (first.shape[0] - 1))[:, None]
+    for leaf in jax.tree.leaves(inputs):
+        set_mask(leaf, mask)
+    outputs = layer(*inputs, **case.kwargs)
+    found = get_mask(jax.tree.leaves(outputs)[0])
+    assert found is not None
+    np.testing.assert_array_equal(found, mask)
+
+
+@every
+def test_weights_have_paths_of_their_own(case: Case):
+    layer = case.layer()
+    layer(*case.inputs(), **case.kwargs)
+    paths = list(layer.named_variables())
+    assert len(set(paths)) == len(paths) == len(layer.weights)
+    assert all(isinstance(found, Variable | Module) for _, found, _ in layer.walk())
+    assert isinstance(TensorSpec((None,), "float32"), tuple)

@@ -1,0 +1,369 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lamina as lm
+from lamina import layers
+from lamina.core.errors import ConfigError, DataError, StateError
+
+
+def problem(n=70, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3)).astype("float32")
+    return x, (x.sum(1) > 0).astype("int32")
+
+
+def classifier(*extra):
+    model = lm.Sequential([lm.Input((3,)), layers.Dense(4, activation="tanh"), *extra, layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], learning_rate=0.5)
+    return model
+
+
+def by_hand(model, x, y, batches, weights=None):
+    """The same training written with JAX and optax alone."""
+    parameters = [jnp.asarray(w) for w in model.get_weights()]
+
+    def loss(parameters, x, y, w):
+        w1, b1, w2, b2 = parameters
+        logits = jnp.tanh(x @ w1 + b1) @ w2 + b2
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return (each * w).mean()
+
+    for index in batches:
+        w = jnp.ones(len(index)) if weights is None else jnp.asarray(weights[index])
+        gradients = jax.grad(loss)(parameters, x[index], y[index], w)
+        parameters = [p - 0.5 * g for p, g in zip(parameters, gradients, strict=True)]
+    return parameters
+
+
+def assert_weights(model, expected):
+    for have, want in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(have, want, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+def test_fit_is_gradient_descent_with_the_remainder(driver):
+    x, y = problem()
+    model = classifier()
+    order = np.arange(70)
+    batches = [order[i : i + 16] for i in range(0, 70, 16)] * 2
+    expected = by_hand(model, x, y, batches)
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0, driver=driver)
+    assert_weights(model, expected)
+
+
+def test_sample_and_class_weights_scale_the_loss():
+    x, y = problem()
+    weights = np.linspace(0, 2, 70).astype("float32")
+    batches = [np.arange(i, min(i + 32, 70)) for i in range(0, 70, 32)]
+    model = classifier()
+    expected = by_hand(model, x, y, batches, weights)
+    model.fit(x, y, sample_weight=weights, shuffle=False, verbose=0)
+    assert_weights(model, expected)
+    model = classifier()
+    expected = by_hand(model, x, y, batches, np.where(y == 1, 3.0, 1.0).astype("float32"))
+    model.fit(x, y, class_weight={1: 3.0}, shuffle=False, verbose=0)
+    assert_weights(model, expected)
+
+
+def test_both_drivers_give_the_same_bytes_with_dropout_and_shuffling():
+    x, y = problem()
+    results = []
+    for driver in ("scan", "loop"):
+        model = classifier(layers.Dropout(0.5))
+        history = model.fit(x, y, batch_size=16, epochs=3, validation_split=0.2, verbose=0, driver=driver)
+        results.append((model.get_weights(), history.history))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert results[0][1] == results[1][1]
+
+
+def test_the_seed_decides_everything():
+    x, y = problem()
+    seed = lm.config.seed
+    try:
+        runs = []
+        for s in (1, 1, 2):
+            lm.set_random_seed(s)
+            model = classifier(layers.Dropout(0.5))
+            model.fit(x, y, verbose=0)
+            runs.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    finally:
+        lm.set_random_seed(seed)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_batch_normalization_trains_on_a_remainder_of_its_own_size():
+    x, y = problem(20)
+    model = lm.Sequential([lm.Input((3,)), layers.BatchNormalization(momentum=0.0), layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert not model.may_pad()
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    np.testing.assert_allclose(model.layers[0].moving_mean.value, x[16:].mean(0), rtol=1e-5)
+
+
+def test_logged_accuracy_and_loss_are_those_of_all_examples():
+    x, y = problem()
+    model = classifier()
+    history = model.fit(x, y, batch_size=32, verbose=0, epochs=2, validation_data=(x[:50], y[:50]))
+    assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    probabilities = model.predict(x[:50])
+    assert history.history["val_accuracy"][-1] == pytest.approx(np.mean(probabilities.argmax(-1) == y[:50]), abs=1e-6)
+    expected = -np.log(probabilities[np.arange(50), y[:50]]).mean()
+    assert history.history["val_loss"][-1] == pytest.approx(expected, rel=1e-4)
+    assert model.evaluate(x[:50], y[:50], verbose=0, batch_size=7)[0] == pytest.approx(expected, rel=1e-4)
+    assert history.epoch == [0, 1]
+
+
+def test_frozen_layers_stay_and_thaw_at_the_next_step():
+    x, y = problem()
+    model = classifier()
+    first = model.layers[0]
+    first.trainable = False
+    before = first.get_weights()
+    model.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(first.get_weights()[0], before[0])
+    assert len(model.trainable_weights) == 2
+    first.trainable = True
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    assert not np.array_equal(first.get_weights()[0], before[0])
+
+
+def test_streams_of_every_kind():
+    x, y = problem()
+    batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 70, 16)]
+    expected = by_hand(classifier(), x, y, [np.arange(i, min(i + 16, 70)) for i in range(0, 70, 16)])
+
+    class Loader:  # as a PyTorch DataLoader: re-iterable, with a length, giving lists
+        def __len__(self):
+            return len(batches)
+
+        def __iter__(self):
+            return iter([list(batch) for batch in batches])
+
+    class Numbered:  # as a keras.utils.PyDataset
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            if index >= len(batches):
+                raise IndexError
+            return batches[index]
+
+    for stream in (Loader(), Numbered(), iter(batches), (batch for batch in batches)):
+        model = classifier()
+        model.fit(stream, verbose=0)
+        assert_weights(model, expected)
+
+
+def test_a_generator_is_drawn_from_across_epochs():
+    x, y = problem(64)
+    drawn = []
+
+    def forever():
+        while True:
+            for i in range(0, 64, 16):
+                drawn.append(i)
+                yield x[i : i + 16], y[i : i + 16]
+
+    model = classifier()
+    history = model.fit(forever(), steps_per_epoch=3, epochs=2, verbose=0)
+    assert history.params["steps"] == 3
+    assert drawn[:6] == [0, 16, 32, 48, 0, 16]
+    with pytest.raises(DataError, match="gave no batch"):
+        classifier().fit(iter([]), verbose=0)
+    with pytest.raises(DataError, match="gives whole batches"):
+        classifier().fit(forever(), y, steps_per_epoch=1)
+
+
+def test_frames_and_tensors_are_arrays():
+    import pandas
+    import polars
+
+    x, y = problem()
+    expected = classifier()
+    expected.fit(x, y, shuffle=False, verbose=0)
+
+    class Tensor:  # what a PyTorch tensor offers
+        def __init__(self, array):
+            self.array, self.shape, self.dtype = array, array.shape, f"torch.{array.dtype}"
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return self
+
+        def numpy(self):
+            return self.array
+
+    pairs = [
+        (pandas.DataFrame(x), pandas.Series(y)),
+        (polars.DataFrame(x), polars.Series(y)),
+        (jnp.asarray(x), jnp.asarray(y)),
+        (x.tolist(), y.tolist()),
+        (Tensor(x), Tensor(y)),
+    ]
+    for data in pairs:
+        model = classifier()
+        model.fit(*data, shuffle=False, verbose=0)
+        assert_weights(model, expected.get_weights())
+
+
+def test_steps_per_epoch_goes_on_through_the_data():
+    x, y = problem(48)
+    model = classifier()
+    order = np.arange(48).reshape(3, 16)
+    expected = by_hand(model, x, y, [order[0], order[1], order[2], order[0]])
+    model.fit(x, y, batch_size=16, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
+    assert_weights(model, expected)
+
+
+def test_on_batch_methods():
+    x, y = problem(16)
+    model = classifier()
+    expected = by_hand(model, x, y, [np.arange(16)])
+    loss, accuracy = model.train_on_batch(x, y)
+    assert 0 <= accuracy <= 1
+    assert loss > 0
+    assert_weights(model, expected)
+    model.reset_metrics()
+    logs = model.test_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(model.evaluate(x, y, verbose=0)[0], rel=1e-5)
+    np.testing.assert_allclose(model.predict_on_batch(x), model.predict(x), rtol=1e-6)
+
+
+class GAN(lm.Model):
+    """The train_step of the design, with two optimizers."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent = 2
+        self.generator = lm.Sequential([layers.Dense(4, activation="relu"), layers.Dense(3)])
+        self.discriminator = lm.Sequential([layers.Dense(4, activation="relu"), layers.Dropout(0.2), layers.Dense(1)])
+        self.d_optimizer = lm.optimizers.Adam(1e-2)
+        self.g_optimizer = lm.optimizers.Adam(1e-2)
+
+    def discriminator_loss(self, batch, z):
+        real, fake = self.discriminator(batch), self.discriminator(self.generator(z))
+        return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+
+    def generator_loss(self, z):
+        return jnp.mean(jax.nn.softplus(-self.discriminator(self.generator(z))))
+
+    def train_step(self, batch):
+        z = lm.random.normal((len(batch), self.latent))
+        d_loss, grads = lm.value_and_grad(self.discriminator_loss, self.discriminator)(batch, z)
+        self.d_optimizer.apply(grads)
+        g_loss, grads = lm.value_and_grad(self.generator_loss, self.generator)(z)
+        self.g_optimizer.apply(grads)
+        return {"d_loss": d_loss, "g_loss": g_loss}
+
+
+def test_a_gan_train_step_runs_under_both_drivers_with_equal_results():
+    x, _ = problem()
+    results = []
+    for driver in ("scan", "loop"):
+        gan = GAN()
+        history = gan.fit(x, batch_size=16, epochs=2, verbose=0, driver=driver)
+        assert list(history.history) == ["d_loss", "g_loss"]
+        assert int(gan.d_optimizer.iterations.value) == int(gan.g_optimizer.iterations.value) == 10
+        results.append((history.history, {path: v.numpy() for path, v in gan.named_variables().items()}))
+    assert results[0][0] == results[1][0]
+    for path, value in results[0][1].items():
+        np.testing.assert_array_equal(value, results[1][1][path], err_msg=path)
+
+
+def test_what_a_train_step_returns_and_changes_is_checked():
+    x, _ = problem(8)
+    stray = lm.Variable(jnp.zeros(()), name="stray")
+
+    class Bad(lm.Model):
+        def train_step(self, batch):
+            return {"loss": batch}
+
+    class Straying(lm.Model):
+        def train_step(self, batch):
+            stray.assign_add(1)
+            return {"loss": jnp.mean(batch)}
+
+    with pytest.raises(ConfigError, match="dictionary of single numbers"):
+        Bad().fit(x, verbose=0)
+    with pytest.raises(StateError, match="'stray', which the model does not hold"):
+        Straying().fit(x, verbose=0)
+
+
+def test_own_numbers_are_averaged_and_metrics_are_not():
+    class Own(lm.Model):
+        def __init__(self):
+            super().__init__()
+            self.total = lm.metrics.Sum(name="total")
+
+        def train_step(self, batch):
+            self.total.update_state(jnp.sum(batch))
+            return {"mean": jnp.mean(batch), "total": self.total.result()}
+
+    x = np.arange(12, dtype="float32")
+    history = Own().fit(x, batch_size=4, epochs=2, verbose=0).history
+    assert history["mean"] == [5.5, 5.5]
+    assert history["total"] == [66.0, 66.0]
+
+
+def test_several_inputs_and_outputs():
+    x, y = problem()
+    a, b = lm.Input((3,), name="a"), lm.Input((2,), name="b")
+    hidden = layers.Dense(4, activation="relu")(a)
+    both = layers.concatenate([hidden, b])
+    outputs = {"kind": layers.Dense(1, "sigmoid")(both), "size": layers.Dense(2)(both)}
+    model = lm.Model({"a": a, "b": b}, outputs)
+    model.compile(
+        "adam",
+        {"kind": "binary_crossentropy", "size": "mse"},
+        metrics={"kind": ["accuracy"], "size": ["mae"]},
+        loss_weights={"size": 0.5},
+    )
+    data = {"a": x, "b": x[:, :2]}
+    targets = {"kind": y, "size": x[:, 1:]}
+    logs = model.fit(data, targets, verbose=0).history
+    assert set(logs) == {"loss", "kind_accuracy", "size_mae", "kind_loss", "size_loss"}
+    found = model.evaluate(data, targets, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(found["kind_loss"] + 0.5 * found["size_loss"], rel=1e-5)
+    predictions = model.predict(data)
+    assert found["size_loss"] == pytest.approx(np.mean((predictions["size"] - x[:, 1:]) ** 2), rel=1e-4)
+    assert predictions["kind"].shape == (70, 1)
+
+
+def test_regularizers_and_added_losses_count():
+    x, y = problem(32)
+    model = lm.Sequential([lm.Input((3,)), layers.Dense(1, kernel_regularizer=lm.regularizers.L2(0.1))])
+    model.compile("sgd", "mse")
+    plain = float(np.mean((model.predict(x)[:, 0] - y) ** 2))
+    penalty = 0.1 * float((model.get_weights()[0] ** 2).sum())
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + penalty, rel=1e-5)
+
+
+def test_running_eagerly_gives_the_same_numbers():
+    x, y = problem(20)
+    compiled, eager = classifier(), classifier()
+    eager.run_eagerly = True
+    compiled.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    eager.fit(x, y, batch_size=8, shuffle=False, verbose=0, driver="loop")
+    assert_weights(eager, compiled.get_weights())
+
+
+def test_mixed_precision_trains_float32_weights():
+    x, y = problem()
+    before = lm.config.dtype_policy
+    try:
+        for policy in ("mixed_bfloat16", "mixed_float16"):
+            lm.config.set_dtype_policy(policy)
+            model = classifier()
+            history = model.fit(x, y, epochs=8, verbose=0)
+            assert history.history["loss"][-1] < history.history["loss"][0]
+            assert all(w.dtype == np.float32 for w in model.get_weights())
+    finally:
+        lm.config.set_dtype_policy(before)
