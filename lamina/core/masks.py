@@ -1,23 +1,27 @@
 """Masks: which steps of a sequence count. A mask travels with the array it belongs to, from layer to layer."""
 
+import weakref
 from typing import Any
 
 import jax
 
 from lamina.core.state import Array
 
-_NAME = "_lamina_mask"
+#: id of an array -> the array, weakly, and its mask; JAX's arrays take no attributes while they are traced
+_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
 
 def get_mask(x: Any) -> Array | None:
     """The mask that travels with ``x``: True where a step counts; ``None`` if all do."""
-    return getattr(x, _NAME, None)
+    owner, mask = _masks.get(id(x), (None, None))
+    return mask if owner is not None and owner() is x else None
 
 
 def set_mask(x: Any, mask: Any) -> Any:
     """``x``, with ``mask`` travelling with it."""
     if mask is not None:
-        setattr(x, _NAME, mask)
+        key = id(x)
+        _masks[key] = (weakref.ref(x, lambda _: _masks.pop(key, None)), mask)
     return x
 
 

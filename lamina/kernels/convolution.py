@@ -85,7 +85,7 @@ def conv(
     rank = x.ndim - 2
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
     dtype = jnp.result_type(x, kernel)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
     pads = pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
     if _worth_products(x, kernel, strides, pads, dilation):
         x = lax.pad(x, jnp.zeros((), dtype), [(0, 0, 0), *((*pair, 0) for pair in pads), (0, 0, 0)])
@@ -216,27 +216,29 @@ def conv_transpose(
     >>> conv_transpose(jnp.array([[[1.0], [2.0]]]), jnp.ones((2, 1, 1)), strides=2)[0, :, 0].tolist()
     [1.0, 1.0, 2.0, 2.0]
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     rank = x.ndim - 2
     *size, filters, channels = kernel.shape
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
     extra = (None,) * rank if output_padding is None else per_axis(output_padding, rank)
-    dtype = jnp.result_type(x, kernel)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
-    grown = [transpose_pads(k, s, padding, e, d) for k, s, e, d in zip(size, strides, extra, dilation, strict=True)]
-    reach = [(k - 1) * d for k, d in zip(size, dilation, strict=True)]
-    if math.prod(size) > MAX_TAPS or jax.default_backend() != "cpu":
-        pads = [(r + before, r + after) for r, (before, after) in zip(reach, grown, strict=True)]
-        return lax.conv_transpose(
-            x, kernel, strides, pads, dilation, dimension_numbers=_layout(rank), transpose_kernel=True
-        )
-    # one product for all entries of the kernel, each of which is then added in its place
-    added = jnp.matmul(x, jnp.moveaxis(kernel, -1, 0).reshape(channels, -1))
-    zero, terms = jnp.zeros((), dtype), []
-    for index, entry in enumerate(itertools.product(*map(range, size))):
-        term = lax.slice_in_dim(added, index * filters, (index + 1) * filters, axis=-1)
-        shifts = [
-            (t * d + before, r - t * d + after, s - 1)
-            for t, d, r, (before, after), s in zip(entry, dilation, reach, grown, strides, strict=True)
-        ]
-        terms.append(lax.pad(term, zero, [(0, 0, 0), *shifts, (0, 0, 0)]))
-    return functools.reduce(jnp.add, terms)
+    reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    taps = [-(-r // s) for r, s in zip(reach, strides, strict=True)]
+
+    # The entries of the result at one remainder modulo the stride are a plain convolution with every stride-th entry of
+    # the kernel. All remainders at once make a convolution with more filters, whose results are interleaved.
+    spread = [(0, m * s - r, d - 1) for m, s, r, d in zip(taps, strides, reach, dilation, strict=True)]
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), [*spread, (0, 0, 0), (0, 0, 0)])
+    kernel = kernel.reshape(*itertools.chain(*zip(taps, strides, strict=True)), filters, channels)
+    kernel = jnp.flip(kernel, range(0, 2 * rank, 2))
+    kernel = kernel.transpose(*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank)
+    y = conv(x, kernel.reshape(*taps, channels, -1), padding=[(m - 1, m - 1) for m in taps])
+
+    places = [u * s for u, s in zip(y.shape[1:-1], strides, strict=True)]
+    y = y.reshape(*y.shape[:-1], *strides, filters)
+    interleaved = itertools.chain(*((1 + axis, 1 + rank + axis) for axis in range(rank)))
+    y = y.transpose(0, *interleaved, 2 * rank + 1).reshape(x.shape[0], *places, filters)
+    ends = []
+    for k, s, m, r, e, d in zip(size, strides, taps, reach, extra, dilation, strict=True):
+        before, after = transpose_pads(k, s, padding, e, d)
+        ends.append((before, r + after - m * s, 0))
+    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *ends, (0, 0, 0)])

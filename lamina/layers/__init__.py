@@ -26,5 +26,6 @@ from lamina.layers.recurrent import *  # noqa: F403
 from lamina.layers.reshape import *  # noqa: F403
 from lamina.layers.rnn import *  # noqa: F403
 from lamina.layers.separable import *  # noqa: F403
+from lamina.layers.tabular import *  # noqa: F403
 from lamina.layers.text import *  # noqa: F403
 from lamina.layers.wrappers import *  # noqa: F403

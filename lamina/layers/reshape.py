@@ -252,14 +252,12 @@ class Bordered(Spatial):
         Raises:
             ConfigError: if it is none of these.
         """
-        pairs: list[Any] = []
+        each: Any = [value] * self.rank if isinstance(value, int) else value
         if self.rank == 1 and isinstance(value, Sequence):
-            pairs = [value]
-        else:
-            each = [value] * self.rank if isinstance(value, int) else list(value)
-            pairs = [(entry, entry) if isinstance(entry, int) else entry for entry in each]
-        fits = len(pairs) == self.rank and all(len(p) == 2 and all(is_whole(n, 0) for n in p) for p in pairs)
-        if not fits:
+            each = [value]
+        pairs = [(n, n) if isinstance(n, int) else n for n in each] if isinstance(each, Sequence) else []
+        fits = [isinstance(p, Sequence) and len(p) == 2 and all(is_whole(n, 0) for n in p) for p in pairs]
+        if len(pairs) != self.rank or not all(fits):
             example = (1, 2) if self.rank == 1 else ((1, 2),) * self.rank
             raise ConfigError(
                 f"{type(self).__name__} expects {name} as a whole number of at least 0, or one (before, after) per "

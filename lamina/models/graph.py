@@ -9,6 +9,7 @@ import numpy as np
 
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.masks import get_mask, set_mask
 from lamina.core.module import Module
 from lamina.core.symbolic import Call, SymbolicTensor, is_symbolic
 from lamina.layers.base import Layer
@@ -90,20 +91,7 @@ class Graph:
         values = {}
         for symbol, array in zip(self.input_list, arrays, strict=True):
             self._check(symbol, array)
-            if (
-                np.dtype(getattr(array, "dtype", object)).kind in "OSUT"
-                or jnp.asarray(array).dtype == symbol.dtype
-                or symbol.dtype == "string"
-            ):
-                values[id(symbol)] = array
-            else:
-                mask = getattr(array, "_lamina_mask", None)
-                cast = jnp.asarray(array)
-                # Floats keep their width: the policy of the first layer decides.
-                both = jnp.issubdtype(cast.dtype, jnp.floating) and jnp.issubdtype(symbol.dtype, jnp.floating)
-                values[id(symbol)] = array if both else cast.astype(symbol.dtype)
-                if mask is not None:
-                    values[id(symbol)]._lamina_mask = mask
+            values[id(symbol)] = _cast(array, symbol)
         return values
 
     def _ordered(self, inputs: Any) -> list[Any]:
@@ -183,6 +171,16 @@ class Graph:
             for i, leaf in enumerate(_leaves(results)):
                 values[number, i] = leaf
         return cls(_decode(config["input_structure"], values), _decode(config["outputs"], values))
+
+
+def _cast(array: Any, symbol: SymbolicTensor) -> Any:
+    """``array`` in the input's dtype; floats keep their width, since the policy of the first layer decides."""
+    if symbol.dtype == "string" or np.dtype(getattr(array, "dtype", object)).kind in "OSUT":
+        return array
+    floats = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(symbol.dtype, jnp.floating)
+    if floats or array.dtype == symbol.dtype:
+        return array
+    return set_mask(jnp.asarray(array).astype(symbol.dtype), get_mask(array))
 
 
 def _leaves(tree: Any) -> list[Any]:

@@ -40,6 +40,8 @@ class Model(Trainer):
 
     #: shapes and dtypes of the inputs that a model without symbolic inputs was first called with
     built_for: Any = None
+    #: what the model is for and how its data are read, as plain JSON values; kept in the model file
+    task: dict[str, Any] | None = None
 
     def __init__(self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)

@@ -334,7 +334,8 @@ class Trainer(Layer):
 
     def _check(self, data: ArrayData) -> None:
         x, y, sample_weight = unpack(data.tree)
-        checks.check_values(x, y, sample_weight)
+        takes_missing = any(getattr(module, "takes_missing", False) for module in self.modules().values())
+        checks.check_values(None if takes_missing else x, y, sample_weight)
         if self.objective is not None and type(self).train_step is Trainer.train_step and y is not None:
             first = unpack(self.prepare_batch(data.take(slice(0, 1))))[0]
             example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), a.dtype), first)

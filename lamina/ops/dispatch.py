@@ -18,25 +18,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: arguments that are arrays: a list given for one of them becomes an array
 ARRAYS = frozenset(
-    {
-        "a",
-        "b",
-        "q",
-        "x",
-        "x1",
-        "x2",
-        "y",
-        "array",
-        "bins",
-        "condition",
-        "data",
-        "inputs",
-        "kernel",
-        "variable",
-        "volumes",
-    }
+    {"a", "b", "q", "x", "x1", "x2", "y", "array", "bins", "condition", "data", "inputs", "kernel", "volumes"}
     | {"image1", "image2", "images", "indices", "predictions", "sorted_sequence", "target", "targets", "updates"}
-    | {"values", "weights"}
+    | {"values", "variable", "weights"}
 )
 #: arguments that are lists of arrays
 LISTS = frozenset({"arrays", "choicelist", "condlist", "operands", "xs"})

@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.state import Array
+from lamina.kernels import convolution, pooling
 from lamina.ops.dispatch import op, public
 
 Window = int | Sequence[int]
-_LETTERS = {1: "W", 2: "HW", 3: "DHW"}
 
 
 def _each(value: Window, rank: int) -> tuple[int, ...]:
@@ -43,24 +41,22 @@ def _channels_last(fn: Callable[[Array], Array], x: Any, data_format: str | None
 def _padding(padding: str) -> str:
     if str(padding).lower() not in ("valid", "same"):
         raise ConfigError(f"padding is 'valid' or 'same'; received {padding!r}")
-    return padding.upper()
+    return padding.lower()
+
+
+def _must_fit(x: Array, size: Sequence[int], padding: str, dilation: Sequence[int]) -> None:
+    for length, count, gap in zip(x.shape[1:-1], size, dilation, strict=True):
+        if padding == "valid" and (count - 1) * gap >= length:
+            raise ShapeError(f"a window of {tuple(size)} does not fit into {x.shape[1:-1]}: nothing would be left")
 
 
 def _convolve(x: Array, kernel: Array, strides: Window, padding: str, dilation_rate: Window, groups: int) -> Array:
-    rank = x.ndim - 2
-    letters = _LETTERS[rank]
-    out = lax.conv_general_dilated(
-        x.astype(kernel.dtype),
-        kernel,
-        _each(strides, rank),
-        _padding(padding),
-        rhs_dilation=_each(dilation_rate, rank),
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-        feature_group_count=groups,
-    )
-    if 0 in out.shape[1:-1]:
-        raise ShapeError(f"a window of {kernel.shape[:-2]} does not fit into {x.shape[1:-1]}: nothing would be left")
-    return out
+    rank, padding = x.ndim - 2, _padding(padding)
+    if kernel.ndim != x.ndim:
+        raise ShapeError(f"an input of shape {x.shape} needs a kernel of {x.ndim} axes; received {kernel.shape}")
+    steps, gaps = _each(strides, rank), _each(dilation_rate, rank)
+    _must_fit(x, kernel.shape[:-2], padding, gaps)
+    return convolution.conv(x, kernel, steps, padding, gaps, groups)
 
 
 @op
@@ -177,33 +173,17 @@ def conv_transpose(
     Returns:
         Shape ``(batch, *space, filters)``.
     """
-    kernel, same = jnp.asarray(kernel), _padding(padding) == "SAME"
+    kernel, way = jnp.asarray(kernel), _padding(padding)
 
     def apply(x: Array) -> Array:
-        rank, letters = x.ndim - 2, _LETTERS[x.ndim - 2]
-        if x.shape[-1] != kernel.shape[-1]:
-            raise ShapeError(f"a transposed kernel for {kernel.shape[-1]} channels received {x.shape[-1]} channels")
-        steps, dilations = _each(strides, rank), _each(dilation_rate, rank)
-        extra = (None,) * rank if output_padding is None else _each(output_padding, rank)
-        pads = []
-        for size, step, dilation, more in zip(kernel.shape[:-2], steps, dilations, extra, strict=True):
-            reach = (size - 1) * dilation
-            if same:
-                total = reach + (reach + 1) % 2 - 1 + (step - (reach + 1) % 2 if more is None else more)
-                before = min((total + 1) // 2, reach)
-            else:
-                total = 2 * reach + (max(step - reach - 1, 0) if more is None else more)
-                before = reach
-            pads.append((before, total - before))
-        return lax.conv_transpose(
-            x.astype(kernel.dtype),
-            kernel,
-            steps,
-            pads,
-            rhs_dilation=dilations,
-            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-            transpose_kernel=True,
-        )
+        if x.ndim != kernel.ndim or x.shape[-1] != kernel.shape[-1]:
+            raise ShapeError(
+                f"a transposed kernel of shape {kernel.shape} is for inputs of {kernel.ndim} axes and "
+                f"{kernel.shape[-1]} channels; received {x.shape}"
+            )
+        rank = x.ndim - 2
+        extra = None if output_padding is None else _each(output_padding, rank)
+        return convolution.conv_transpose(x, kernel, _each(strides, rank), way, extra, _each(dilation_rate, rank))
 
     return _channels_last(apply, inputs, data_format)
 
@@ -229,11 +209,7 @@ def max_pool(
     [1.0, 3.0]
     """
 
-    def apply(x: Array) -> Array:
-        least = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-        return _reduce(lax.max, least, x, pool_size, strides, padding)
-
-    return _channels_last(apply, inputs, data_format)
+    return _pool(pooling.max_pool, inputs, pool_size, strides, padding, data_format)
 
 
 @op
@@ -246,17 +222,16 @@ def average_pool(
 ) -> Array:
     """The mean of each window; what ``"same"`` puts around is not counted. Arguments as in :func:`max_pool`."""
 
+    return _pool(pooling.average_pool, inputs, pool_size, strides, padding, data_format)
+
+
+def _pool(fn: Any, inputs: Any, size: Window, strides: Window | None, padding: str, data_format: str | None) -> Array:
     def apply(x: Array) -> Array:
-        total = _reduce(lax.add, 0.0, x, pool_size, strides, padding)
-        return total / _reduce(lax.add, 0.0, jnp.ones_like(x), pool_size, strides, padding)
+        rank, way = x.ndim - 2, _padding(padding)
+        _must_fit(x, _each(size, rank), way, (1,) * rank)
+        return fn(x, _each(size, rank), _each(size if strides is None else strides, rank), way)
 
     return _channels_last(apply, inputs, data_format)
-
-
-def _reduce(fn: Any, start: float, x: Array, size: Window, strides: Window | None, padding: str) -> Array:
-    window = (1, *_each(size, x.ndim - 2), 1)
-    steps = window if strides is None else (1, *_each(strides, x.ndim - 2), 1)
-    return lax.reduce_window(x, np.asarray(start, x.dtype), fn, window, steps, _padding(padding))
 
 
 @op
@@ -268,21 +243,15 @@ def adaptive_max_pool(inputs: Any, output_size: Window, data_format: str | None 
         output_size: the number of windows, one number or one for each axis.
         data_format: see above.
     """
-    return _channels_last(lambda x: _adapt(jnp.max, x, output_size), inputs, data_format)
+    return _channels_last(lambda x: pooling.adaptive_max_pool(x, _each(output_size, x.ndim - 2)), inputs, data_format)
 
 
 @op
 def adaptive_average_pool(inputs: Any, output_size: Window, data_format: str | None = None) -> Array:
     """The mean of each of ``output_size`` windows; see :func:`adaptive_max_pool`."""
-    return _channels_last(lambda x: _adapt(jnp.mean, x, output_size), inputs, data_format)
-
-
-def _adapt(reduce: Any, x: Array, output_size: Window) -> Array:
-    for axis, count in enumerate(_each(output_size, x.ndim - 2), start=1):
-        length = x.shape[axis]
-        edges = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-        x = jnp.stack([reduce(lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges], axis)
-    return x
+    return _channels_last(
+        lambda x: pooling.adaptive_average_pool(x, _each(output_size, x.ndim - 2)), inputs, data_format
+    )
 
 
 @op

@@ -44,6 +44,7 @@ def save_model(model: Any, filepath: str | Path, overwrite: bool = True) -> None
     description = {
         "architecture": registry.serialize(model),
         "built_for": model.built_for,
+        "task": model.task,
         "compile": None
         if objective is None
         else {"optimizer": registry.serialize(model.optimizer), **objective.get_config()},
@@ -84,6 +85,7 @@ def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = 
         if description.get("built_for") is not None and not model.built:  # type: ignore[attr-defined]
             model.build_for(description["built_for"])  # type: ignore[attr-defined]
         model.adopt()
+        model.task = description.get("task")  # type: ignore[attr-defined]
         settings = description.get("compile")
         if compile and settings:
             model.compile(

@@ -12,6 +12,8 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.masks import get_mask
 from lamina.core.module import Module
 from lamina.core.state import Array
+from lamina.losses import Loss
+from lamina.losses.base import reduce_losses
 from lamina.metrics import Mean, Metric
 
 
@@ -49,8 +51,8 @@ class Objective(Module):
             for name, prediction in y_pred.items():
                 if not isinstance(y, Mapping):
                     raise ShapeError(
-                        f"the model's outputs are a dictionary ({', '.join(map(str, y_pred))}); so y has to be one with "
-                        f"the same names. Received {_kind(y)}."
+                        f"the model's outputs are a dictionary ({', '.join(map(str, y_pred))}); so y has to be one "
+                        f"with the same names. Received {_kind(y)}."
                     )
                 if name in y:
                     yield name, y[name], prediction
@@ -72,9 +74,10 @@ class Objective(Module):
         for given, weighted in (self.metrics, False), (self.weighted_metrics, True):
             for place, (name, target, prediction) in enumerate(outputs):
                 for identifier in _for_output(given, name, place, len(outputs)):
-                    metric = metrics_module.for_outputs(identifier, target.shape, target.dtype, prediction.shape)
-                    if isinstance(identifier, str):
-                        metric.name = identifier
+                    loss = _one(self.losses, name, place)
+                    metric = metrics_module.for_outputs(
+                        identifier, target.shape, target.dtype, prediction.shape, getattr(loss, "name", None)
+                    )
                     key = metric.name if len(outputs) == 1 else f"{name}_{metric.name}"
                     while key in self.tracked:
                         key = f"{key}_1"
@@ -161,18 +164,7 @@ class _Function:
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Array:
         values = jnp.asarray(self.function(y, y_pred))
-        if values.ndim == 0:
-            return values
-        weights = jnp.ones(values.shape, values.dtype)
-        count = jnp.asarray(values.size, values.dtype)
-        for factor in (sample_weight, mask):
-            if factor is not None:
-                factor = jnp.asarray(factor, values.dtype)
-                factor = factor.reshape(factor.shape[: values.ndim])
-                weights = weights * _expand(factor, values.ndim)
-        if mask is not None:
-            count = jnp.sum(jnp.broadcast_to(_expand(jnp.asarray(mask, values.dtype), values.ndim), values.shape))
-        return jnp.sum(values * weights) / jnp.maximum(count, 1)
+        return values if values.ndim == 0 else reduce_losses(values, sample_weight, mask, "sum_over_batch_size")
 
 
 def _loss(identifier: Any) -> Any:
@@ -181,8 +173,6 @@ def _loss(identifier: Any) -> Any:
     loss = registry.get("losses", identifier)
     if not callable(loss):
         raise ConfigError(f"a loss is a name, a lm.losses object or a function of (y_true, y_pred), not {identifier!r}")
-    from lamina.losses import Loss
-
     return loss if isinstance(loss, Loss) else _Function(loss)
 
 

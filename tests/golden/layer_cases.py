@@ -1,4 +1,4 @@
-"""Layers with weights, inputs and masks drawn from a seed: the same in Keras, which made the stored values, and here."""
+"""Layers with weights, inputs and masks drawn from a seed: the same in Keras, which made the stored values, and us."""
 
 import zlib
 from dataclasses import dataclass, field

@@ -30,7 +30,7 @@ def windowed(x, start, merge, size, strides, padding):
     return lax.reduce_window(x, start, merge, (1, *size, 1), (1, *strides, 1), padding.upper())
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(problems())
 def test_max_against_lax(problem):
     x, *arguments = problem
@@ -39,7 +39,7 @@ def test_max_against_lax(problem):
     )
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(problems())
 def test_average_against_lax(problem):
     x, *arguments = problem

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.masks import get_mask
 from lamina.core.registry import custom_objects, deserialize, serialize
 from lamina.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from lamina.layers.core import Masking
@@ -91,4 +92,4 @@ def test_lambda_fills_training_and_mask():
     y = layer(x, training=True)
     assert seen["training"] is True
     np.testing.assert_array_equal(seen["mask"], [[True, False]])
-    np.testing.assert_array_equal(y._lamina_mask, [[True, False]])
+    np.testing.assert_array_equal(get_mask(y), [[True, False]])

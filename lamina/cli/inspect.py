@@ -1,0 +1,53 @@
+"""``lamina inspect``: what is in a model file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamina.core.errors import FileError
+from lamina.saving import load_model, read_description
+
+
+def inspect(
+    run: Annotated[Path, typer.Argument(help="A run folder of lamina train, or a model file.")],
+    weights: Annotated[bool, typer.Option("--weights", help="List every tensor of the file.")] = False,
+) -> None:
+    """Show the architecture, the training settings and the data that the model in RUN is for."""
+    path = run / "model.safetensors" if run.is_dir() else run
+    if not path.is_file():
+        raise FileError(f"{run}: there is no model in it")
+    description = read_description(path)
+    size = path.stat().st_size
+    typer.echo(f"{path}: {size:,} bytes, format {description['format']}, written by Lamina {description['lamina']}")
+    task = description.get("task") or {}
+    if task.get("kind") == "pictures":
+        height, width = task["size"]
+        typer.echo(f"For {task['color']} pictures of {height} x {width}: {_some(task['class_names'])}")
+    elif task.get("kind") == "table":
+        schema = task["schema"]
+        typer.echo(f"For tables: {schema['target']['name']} ({schema['task']}) from")
+        for column in schema["columns"]:
+            typer.echo(f"  {column['name']}: {column['kind']}" + (f" ({column['reason']})" if column["reason"] else ""))
+    if description.get("architecture"):
+        typer.echo(_summary(path))
+    settings = description.get("compile")
+    if settings:
+        typer.echo(f"Trained with {_name(settings['optimizer'])} on {_name(settings['loss'])}")
+    if weights:
+        for name, (shape, dtype) in description["tensors"].items():
+            typer.echo(f"  {name}  {dtype}{shape}")
+
+
+def _summary(path: Path) -> str:
+    lines: list[str] = []
+    load_model(path, compile=False).summary(print_fn=lines.append)
+    return "\n".join(lines)
+
+
+def _name(saved: object) -> str:
+    return str(saved["class"]).rpartition(".")[2] if isinstance(saved, dict) else str(saved)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
