@@ -1,6 +1,6 @@
 """Convolutions in one, two and three dimensions by one code path. Channels come last.
 
-On processors they are written as products of matrices: one row per place of the window, with all that the window sees.
+On CPUs they are written as products of matrices: one row per place of the window, with all that the window sees.
 XLA's own convolution there takes several times longer for gradients, and many times longer inside ``lax.scan``. On
 other platforms XLA calls the vendor's library, which is the fast way.
 """

@@ -6,6 +6,7 @@ from lamina.layers.augmentation import *  # noqa: F403
 from lamina.layers.base import InputSpec as InputSpec
 from lamina.layers.base import Layer as Layer
 from lamina.layers.coloring import *  # noqa: F403
+from lamina.layers.conv_lstm import *  # noqa: F403
 from lamina.layers.convolution import *  # noqa: F403
 from lamina.layers.core import Activation as Activation
 from lamina.layers.core import Dense as Dense

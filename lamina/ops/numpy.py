@@ -15,7 +15,9 @@ import numpy as np
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.state import Array, Variable
+from lamina.ops.core import ndim as ndim
 from lamina.ops.dispatch import like, needs_values, op, public
+from lamina.ops.linalg import slogdet as slogdet
 
 abs = like(jnp.abs, "abs(x)")
 absolute = like(jnp.absolute, "absolute(x)")

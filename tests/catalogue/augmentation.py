@@ -18,7 +18,13 @@ CASES = [
     Case(lambda: geometric.RandomShear(0.3, (0.1, 0.2), fill_mode="nearest"), PICTURES),
     Case(
         lambda: geometric.Pipeline(
-            [geometric.RandomFlip(), geometric.RandomRotation(0.1), geometric.RandomZoom(0.2), augmentation.RandomCrop(3, 3)]
+            [
+                geometric.RandomFlip(),
+                geometric.RandomRotation(0.1),
+                geometric.RandomZoom(0.2),
+                augmentation.RandomCrop(3, 3),
+            ],
+            name="pipeline",  # what layers inside draw depends on their path, which begins with this name once saved
         ),
         PICTURES,
     ),

@@ -133,7 +133,7 @@ keep("brightness", layers.RandomBrightness((0.3, 0.3), (0, 1))(picture, training
 keep("solarize", layers.Solarization(threshold_factor=0.0, value_range=(0, 1))(picture, training=True))
 keep("grayscale", layers.RandomGrayscale(1.0)(picture, training=True))
 keep("saturation", layers.RandomSaturation((0.3, 0.3), (0, 1))(picture, training=True))
-keep("posterize", layers.RandomPosterization(3, (0, 1))(picture, training=True))
+keep("posterize", layers.RandomPosterization((3, 3), (0, 1))(picture, training=True))
 
 out["config"] = np.asarray(json.dumps(config))
 path = Path(__file__).with_name("preprocessing.npz")

@@ -1,5 +1,7 @@
 """Convolution layers against Keras: values, gradients, names and shapes of weights; and what bad input says."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from lamina.layers.core import Input
 from lamina.layers.separable import DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from tests.golden import make_convolution as golden
 
-FILE = np.load("tests/golden/convolution.npz")
+FILE = np.load(Path(golden.__file__).with_name("convolution.npz"))
 
 
 def cases(*words):
