@@ -51,7 +51,5 @@ def _rows(work: Work, names: list[str], outputs: np.ndarray) -> tuple[list[str],
     predicted = classes_of(outputs)
     both = np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
     sure = both[np.arange(len(both)), predicted]
-    rows = [
-        [name, work.class_names[label], f"{p:.4f}"] for name, label, p in zip(names, predicted, sure, strict=True)
-    ]
+    rows = [[name, work.class_names[label], f"{p:.4f}"] for name, label, p in zip(names, predicted, sure, strict=True)]
     return [first, "prediction", "probability"], rows

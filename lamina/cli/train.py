@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from lamina import report
-from lamina.callbacks import CSVLogger, EarlyStopping
+from lamina.callbacks import Callback, CSVLogger, EarlyStopping
 from lamina.cli.work import described, find_work, scores, split
 from lamina.core.config import set_random_seed
 from lamina.core.errors import ConfigError
@@ -25,7 +25,9 @@ def train(
     family: Annotated[str | None, typer.Option(help="fcnn or cnn; chosen from the data by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data; chosen by their number.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step; chosen by their number.")] = None,
-    test_split: Annotated[float, typer.Option(min=0.01, max=0.9, help="The share that is held back for the test.")] = 0.2,
+    test_split: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="The share that is held back for the test.")
+    ] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The root of all random numbers.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that is there.")] = False,
 ) -> None:
@@ -49,9 +51,7 @@ def train(
     steps = passes * -(-len(learnt) // size)
     regression = work.task == "regression"
     loss = "mean_squared_error" if regression else model_loss(len(work.class_names))
-    model.compile(
-        work.recipe.optimizer_for(steps), loss, metrics=["mean_absolute_error" if regression else "accuracy"]
-    )
+    model.compile(work.recipe.optimizer_for(steps), loss, metrics=["mean_absolute_error" if regression else "accuracy"])
     typer.echo(
         f"{len(learnt):,} {work.unit} to learn from, {len(watched):,} to watch over training, {len(test_part):,} to test "
         f"on; {model.count_params():,} weights, {passes} epochs of {steps // passes} steps."
@@ -59,7 +59,7 @@ def train(
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    callbacks = [CSVLogger(out / "metrics.csv")]
+    callbacks: list[Callback] = [CSVLogger(out / "metrics.csv")]
     if held:
         callbacks.append(EarlyStopping("val_loss", patience=max(10, passes // 3), restore_best_weights=True))
     history = model.fit(

@@ -190,7 +190,7 @@ class Variable:
         new.regularizer = new.constraint = new.initializer = None
         new._stored = children[0]
         new._shape = getattr(children[0], "shape", ())
-        new._dtype = getattr(children[0], "dtype", None)
+        new._dtype = getattr(children[0], "dtype", jnp.dtype("float32"))
         return new
 
 

@@ -147,8 +147,8 @@ def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
                     return [jnp.asarray(leaf) for leaf in leaves], [scope.values[v] for v in writes], scope.losses
 
             compiled[signature] = (reads, writes, pure, tree)
-        reads, writes, pure, tree = compiled[signature]
-        out, new, losses = pure([v.raw for v in reads], next_key(), tuple(arrays))
+        reads, writes, run, tree = compiled[signature]
+        out, new, losses = run([v.raw for v in reads], next_key(), tuple(arrays))
         _after(reads, dict(zip(writes, new, strict=True)), losses)
         return jax.tree.unflatten(tree["out"], out)
 
@@ -241,7 +241,7 @@ def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         reads, writes, _ = _discover(lambda *a: _call(fn, rebuild(a)), *arrays)
         key = next_key()
 
-        @functools.partial(jax.checkpoint, **options)
+        @functools.partial(jax.checkpoint, **options)  # type: ignore[call-arg]
         def pure(values: list[Array], key: Array, arrays: tuple[Any, ...]) -> Any:
             with child(dict(zip(reads, values, strict=True)), key=key, draws={}) as scope:
                 return _call(fn, rebuild(arrays)), [scope.values[v] for v in writes], scope.losses

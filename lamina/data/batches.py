@@ -83,7 +83,7 @@ def pack(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
 def unpack(batch: Any) -> tuple[Any, Any, Any]:
     """``x, y, sample_weight`` of a batch, ``None`` for what it does not have."""
     if isinstance(batch, tuple):
-        return (*batch, None, None)[:3]  # type: ignore[return-value]
+        return (*batch, None, None)[:3]
     return batch, None, None
 
 
@@ -244,7 +244,8 @@ def prefetch(source: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
     def put(kind: str, item: Any) -> None:
         while not stopped.is_set():
             try:
-                return items.put((kind, item), timeout=0.1)
+                items.put((kind, item), timeout=0.1)
+                break
             except queue.Full:
                 continue
 

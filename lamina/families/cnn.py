@@ -45,7 +45,11 @@ def network(shape: tuple[int, int, int], classes: int, width: int = 32, flip: bo
     side, filters = min(shape[:2]), width
     while True:
         for _ in range(2):
-            stack += [Conv2D(filters, 3, padding="same", use_bias=False), BatchNormalization(momentum=0.9), Activation("relu")]
+            stack += [
+                Conv2D(filters, 3, padding="same", use_bias=False),
+                BatchNormalization(momentum=0.9),
+                Activation("relu"),
+            ]
         if side < 8 or filters >= 4 * width:
             break
         stack.append(MaxPooling2D())

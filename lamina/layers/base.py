@@ -126,12 +126,13 @@ class Layer(Module):
             ShapeError: if the axis is missing or of unknown length.
         """
         shape = tuple(shape or ())
-        if len(shape) < 2 or shape[axis] is None:
+        length = shape[axis] if len(shape) >= 2 else None
+        if length is None:
             raise ShapeError(
                 f"layer {self.name!r} ({type(self).__name__}) needs to know the length of axis {axis} of its input to "
                 f"make its weights; received shape {shape}.\nGive it in Input, or reshape before this layer."
             )
-        return shape[axis]
+        return length
 
     def shape_hint(self, shape: tuple[int | None, ...]) -> str:
         """The line that an error about the input's shape ends with."""
@@ -227,15 +228,15 @@ class Layer(Module):
         masks = {name: masks_of(arg) for name, arg in _named(type(self), args, kwargs).items()}
         args, kwargs = self._arrays((args, kwargs))
         self._prepare(args, kwargs)
-        parameters = _parameters(type(self))
+        parameters = _parameters(type(self).call)
         training = self._resolve_training(training)
         if "training" in parameters:
             kwargs["training"] = training
-        first = next(iter(masks), None)
+        first = next(iter(masks), "")
         for name in parameters:
             source = first if name == "mask" else name.removesuffix("_mask")
             if name.endswith("mask") and name not in kwargs and len(args) <= list(parameters).index(name):
-                mask = masks.get(source) if source else None
+                mask = masks.get(source)
                 if any(leaf is not None for leaf in jax.tree.leaves(mask)):
                     kwargs[name] = mask
         scope = current_scope()
@@ -248,7 +249,7 @@ class Layer(Module):
             _training.reset(token)
         if self.supports_masking:
             first_arg = args[0] if args else kwargs.get(first)
-            set_masks(outputs, self.compute_mask(first_arg, kwargs.get("mask", masks.get(first) if first else None)))
+            set_masks(outputs, self.compute_mask(first_arg, kwargs.get("mask", masks.get(first))))
         if self.activity_regularizer is not None:
             for leaf in jax.tree.leaves(outputs):
                 self.add_loss(self.activity_regularizer(leaf) / leaf.shape[0])
@@ -391,9 +392,9 @@ def _drawing(initializer: Any) -> Any:
     )
 
 
-@functools.cache
-def _parameters(cls: type[Layer]) -> dict[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(cls.call).parameters)
+@functools.lru_cache(maxsize=None)
+def _parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(call).parameters)
     parameters.pop("self", None)
     return parameters
 
@@ -402,7 +403,7 @@ def _named(cls: type[Layer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
     """The arguments of ``call`` that hold arrays, by name, in order."""
     names = [
         name
-        for name, p in _parameters(cls).items()
+        for name, p in _parameters(cls.call).items()
         if p.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ]
     names += [f"inputs_{index}" for index in range(len(names), len(args))]

@@ -116,7 +116,7 @@ class Dense(Layer):
     def call(self, inputs: Array) -> Array:
         x = jnp.matmul(inputs, self.kernel.value)
         if self.use_bias:
-            x = x + self.bias
+            x = x + self.bias.value
         return x if self.activation is None else self.activation(x)
 
 

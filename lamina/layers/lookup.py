@@ -229,7 +229,9 @@ class Lookup(Layer):
         """Shape and dtype of the output for an input of this spec."""
         shape = spec.shape
         if self.output_mode == "int":
-            return TensorSpec(shape, "string" if self.invert and self.vocabulary_dtype == "string" else jnp.asarray(0).dtype)
+            return TensorSpec(
+                shape, "string" if self.invert and self.vocabulary_dtype == "string" else jnp.asarray(0).dtype
+            )
         return encoded_spec(shape, self.output_mode, self.depth(), self.compute_dtype)
 
     def finish(self, indices: Any) -> Array:

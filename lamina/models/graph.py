@@ -1,6 +1,6 @@
 """A network as a graph: the calls that lead from symbolic inputs to symbolic outputs, in the order to run them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.masks import get_mask, set_mask
-from lamina.core.module import Module
 from lamina.core.symbolic import Call, SymbolicTensor, is_symbolic
 from lamina.layers.base import Layer
 
@@ -97,13 +96,14 @@ class Graph:
     def _ordered(self, inputs: Any) -> list[Any]:
         """The arrays in the order of :attr:`input_list`, matched by name where a dictionary is given."""
         if isinstance(inputs, Mapping):
-            names = list(self.inputs) if isinstance(self.inputs, Mapping) else [leaf.name for leaf in self.input_list]
+            by_key = isinstance(self.inputs, Mapping)
+            names = [str(name) for name in (self.inputs if by_key else [leaf.name for leaf in self.input_list])]
             missing = [name for name in names if name not in inputs]
             if missing:
                 raise ShapeError(
                     f"the model's inputs are {', '.join(map(repr, names))}; received {', '.join(map(repr, inputs))}."
                 )
-            order = sorted(names) if isinstance(self.inputs, Mapping) else names
+            order = sorted(names) if by_key else names
             return [inputs[name] for name in order]
         arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         if len(arrays) != len(self.input_list):
@@ -233,9 +233,9 @@ def _feeds(call: Call, target: Call, calls: list[Call]) -> bool:
     return False
 
 
-def _unique_names(operations: list[Any]) -> dict[str, Layer]:
+def _unique_names(operations: Sequence[Any]) -> dict[str, Layer]:
     """A name for each layer: its own if it was given one, else its class's with a number where needed."""
-    layers = list({id(op): op for op in operations if isinstance(op, Module)}.values())
+    layers = list({id(op): op for op in operations if isinstance(op, Layer)}.values())
     given: dict[str, Any] = {}
     for layer in layers:
         name = layer._given_name

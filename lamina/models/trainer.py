@@ -82,7 +82,8 @@ class Trainer(Layer):
         if self._graph is not None and isinstance(self._graph.outputs, list | tuple):
             by_layer = {id(found): name for name, found in self._graph.names.items()}
             names = [
-                by_layer.get(id(t.call.operation), str(i)) if t.call else str(i) for i, t in enumerate(self.outputs)
+                by_layer.get(id(t.call.operation), str(i)) if t.call else str(i)
+                for i, t in enumerate(self._graph.output_list)
             ]
             if len(set(names)) < len(names):
                 names = [f"{name}_{i}" for i, name in enumerate(names)]

@@ -77,26 +77,22 @@ def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = 
         )
     with registry.custom_objects(custom_objects):
         try:
-            model = registry.deserialize(description["architecture"])
+            model: Any = registry.deserialize(description["architecture"])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise FileError(f"{filepath}: the architecture is not one that can be built ({error}).") from None
         if not isinstance(model, Module):
             raise FileError(f"{filepath}: the architecture is not that of a model.")
-        if description.get("built_for") is not None and not model.built:  # type: ignore[attr-defined]
-            model.build_for(description["built_for"])  # type: ignore[attr-defined]
+        if description.get("built_for") is not None and not model.built:
+            model.build_for(description["built_for"])
         model.adopt()
-        model.task = description.get("task")  # type: ignore[attr-defined]
+        model.task = description.get("task")
         settings = description.get("compile")
         if compile and settings:
             model.compile(
-                **{
-                    name: registry.deserialize(value)
-                    for name, value in settings.items()  # type: ignore[attr-defined]
-                    if name != "output_names"
-                }
+                **{name: registry.deserialize(value) for name, value in settings.items() if name != "output_names"}
             )
             if any(path.startswith("optimizer/") for path in tensors):
-                model.optimizer.build(model.named_variables(trainable=True))  # type: ignore[attr-defined]
+                model.optimizer.build(model.named_variables(trainable=True))
     wanted = _weights(model)
     if compile and settings:
         wanted = {p: v for p, v in model.named_variables().items() if not p.startswith("objective/")}

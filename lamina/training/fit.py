@@ -127,8 +127,7 @@ class _ArrayRun:
         while done < steps:  # an epoch of its own length goes through the data as often as it takes
             number, start = divmod(position + done, self.data.steps)
             stop = min(self.data.steps, start + steps - done)
-            for count in self._pass(self.data.order(self.seed, number), start, stop, done):
-                yield count
+            yield from self._pass(self.data.order(self.seed, number), start, stop, done)
             done += stop - start
 
     def _start(self) -> None:

@@ -57,7 +57,7 @@ class Objective(Module):
                 if name in y:
                     yield name, y[name], prediction
         elif isinstance(y_pred, list | tuple):
-            names = self.output_names or list(range(len(y_pred)))
+            names: list[Any] = self.output_names or list(range(len(y_pred)))
             if isinstance(y, Mapping):
                 y = [y.get(name) for name in names]
             if not isinstance(y, list | tuple) or len(y) != len(y_pred):
@@ -109,9 +109,9 @@ class Objective(Module):
             mask = None if rows is None else _spread(rows, prediction)
             value = loss(target, prediction, sample_weight=weight, mask=mask)
             value = jnp.mean(value) if jnp.ndim(value) else value
-            key = f"{name}_loss"
-            if key in self.tracked and len(outputs) > 1:
-                self.tracked[key].update_state(jax.lax.stop_gradient(value), sample_weight=_count(prediction, rows))
+            tracker = self.tracked.get(f"{name}_loss")
+            if isinstance(tracker, Mean) and len(outputs) > 1:
+                tracker.update_state(jax.lax.stop_gradient(value), sample_weight=_count(prediction, rows))
             yield value if factor is None else value * factor
 
     def update(self, y: Any, y_pred: Any, loss: Any, sample_weight: Any = None, rows: Any = None) -> dict[str, Any]:

@@ -71,7 +71,11 @@ def test_only_registered_or_passed_classes_are_built():
 
 @pytest.mark.parametrize(
     ("kind", "wrong", "right"),
-    [("optimizers", "adm", "adam"), ("losses", "binary_crossentropi", "binary_crossentropy"), ("layers", "Dens", "dense")],
+    [
+        ("optimizers", "adm", "adam"),
+        ("losses", "binary_crossentropi", "binary_crossentropy"),
+        ("layers", "Dens", "dense"),
+    ],
 )
 def test_a_misspelt_name_gets_the_nearest(kind, wrong, right):
     with pytest.raises(ConfigError, match=f"Did you mean '{right}'"):

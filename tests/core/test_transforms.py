@@ -91,7 +91,7 @@ def test_scan_equals_a_loop(w):
         _, gradients = lm.value_and_grad(lambda: jnp.sum((variable - x) ** 2), variable)()
         variable.assign(variable - 0.1 * gradients["w"])
 
-    lm.scan(lambda c, x: (step(w, x), c)[::-1][0:1] + (None,), 0.0, jnp.arange(5.0))
+    lm.scan(lambda carry, x: (carry, step(w, x)), 0.0, jnp.arange(5.0))
     for x in jnp.arange(5.0):
         lm.jit(lambda x: step(other, x))(x)
     np.testing.assert_array_equal(w.value, other.value)

@@ -99,7 +99,7 @@ def test_config_and_weights_round_trip(case: Case):
 @every_compiled
 @pytest.mark.parametrize("training", [False, True])
 def test_eager_jitted_and_scanned_agree(case: Case, training: bool):
-    layer, inputs, run = fixed(case, training)
+    _, inputs, run = fixed(case, training)
     inputs = jax.tree.map(jnp.asarray, inputs)
     eager, written = run({}, *inputs)
     compiled = jax.jit(lambda *inputs: run({}, *inputs))
@@ -200,7 +200,9 @@ def test_masks_travel_on(case: Case):
     layer = case.layer()
     inputs = jax.tree.map(jnp.asarray, case.inputs())
     first = jax.tree.leaves(inputs)[0]
-    mask = jnp.arange(first.shape[1]) < jnp.array([first.shape[1] - 1] + [first.shape[1]] * (first.shape[0] - 1))[:, None]
+    mask = (
+        jnp.arange(first.shape[1]) < jnp.array([first.shape[1] - 1] + [first.shape[1]] * (first.shape[0] - 1))[:, None]
+    )
     for leaf in jax.tree.leaves(inputs):
         set_mask(leaf, mask)
     outputs = layer(*inputs, **case.kwargs)

@@ -128,11 +128,11 @@ def test_bad_files_are_told_apart(tmp_path):
     with pytest.raises(FileError, match="is there already"):
         model.save(path, overwrite=False)
     rewritten(path, lambda d: d.update(format=99, lamina="9.9"))
-    with pytest.raises(FileError, match="format 99, written by Lamina 9.9"):
+    with pytest.raises(FileError, match=r"format 99, written by Lamina 9\.9"):
         lm.load_model(path)
     path.write_bytes(whole)
     rewritten(path, lambda d: d["architecture"].update({"class": "os.system"}))
-    with pytest.raises(ConfigError, match="'os.system' is not registered"):
+    with pytest.raises(ConfigError, match=r"'os\.system' is not registered"):
         lm.load_model(path)
     path.write_bytes(whole)
     rewritten(path, lambda d: d["architecture"]["config"]["layers"][0]["config"].update(units=7))

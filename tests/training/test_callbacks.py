@@ -156,7 +156,7 @@ def test_every_hook_is_called_in_order():
         "epoch_end",
         "train_end",
     ]
-    with pytest.raises(ConfigError, match="instance of lm.callbacks.Callback"):
+    with pytest.raises(ConfigError, match=r"instance of lm\.callbacks\.Callback"):
         model().fit(X, Y, callbacks=[callbacks.EarlyStopping], verbose=0)
 
 

@@ -26,7 +26,11 @@ def nan_at_three():
 
 
 MISTAKES = {
-    "wrong input shape": (lambda: net().fit(X[:, :3], THREE), ShapeError, [r"\(any, 4\)", r"\(12, 3\)", r"lm.Input\(\(3,\)\)"]),
+    "wrong input shape": (
+        lambda: net().fit(X[:, :3], THREE),
+        ShapeError,
+        [r"\(any, 4\)", r"\(12, 3\)", r"lm.Input\(\(3,\)\)"],
+    ),
     "missing channel axis": (
         lambda: _image_net().predict(np.zeros((2, 8, 8))),
         ShapeError,
@@ -96,7 +100,11 @@ MISTAKES = {
     "different lengths": (lambda: net().fit(X, THREE[:5]), DataError, ["12 examples", "y has 5"]),
     "empty data": (lambda: net().fit(X[:0], THREE[:0]), DataError, ["no examples"]),
     "ragged rows": (lambda: net().fit([[1, 2], [3]], [0, 1]), DataError, ["different lengths"]),
-    "not compiled": (lambda: lm.Sequential([layers.Dense(2)]).fit(X, TWO), StateError, ["not compiled", "model.compile"]),
+    "not compiled": (
+        lambda: lm.Sequential([layers.Dense(2)]).fit(X, TWO),
+        StateError,
+        ["not compiled", "model.compile"],
+    ),
     "an unbuilt model": (
         lambda: lm.Sequential([layers.Dense(2)]).save("x.safetensors"),
         ConfigError,
@@ -165,7 +173,12 @@ def test_head_for_fits_its_targets(y, units, activation, loss):
 
 @pytest.mark.parametrize(
     ("y", "words"),
-    [([], "empty"), (["a", "b"], "return_inverse"), ([1, 1, 1], "at least two classes"), ([-1, 0, 2], "counted from 0")],
+    [
+        ([], "empty"),
+        (["a", "b"], "return_inverse"),
+        ([1, 1, 1], "at least two classes"),
+        ([-1, 0, 2], "counted from 0"),
+    ],
 )
 def test_head_for_refuses(y, words):
     with pytest.raises(DataError, match=words):
