@@ -8,6 +8,7 @@ import time
 import typer
 
 from lamina.core import __version__
+from lamina.core.cache import cache_folder
 
 
 def doctor() -> None:
@@ -28,6 +29,7 @@ def doctor() -> None:
         except importlib.metadata.PackageNotFoundError:
             rows[name] = "missing; install it:  pip install " + name
     rows["kernels"] = "portable (XLA's own)"
+    rows["cache"] = str(cache_folder())
     for name, value in rows.items():
         typer.echo(f"{name:<14}{value}")
     x = np.random.default_rng(0).normal(size=(512, 8)).astype("float32")

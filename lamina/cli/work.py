@@ -100,9 +100,10 @@ class Pictures:
         """Leave the pictures that a person would want to look at; returns their names."""
         predicted = classes_of(outputs)
         report.confusion_matrix(examples.y, predicted, self.class_names, folder / "confusion.png")
-        wrong = np.flatnonzero(predicted != examples.y)
+        wrong = np.flatnonzero(predicted != examples.y)[:12]
         right = np.flatnonzero(predicted == examples.y)
-        shown = np.concatenate([wrong[:12], right])[:24]
+        evenly = np.linspace(0, len(right) - 1, min(24 - len(wrong), len(right))).astype(int)
+        shown = np.concatenate([wrong, right[evenly]])
         titles = [
             self.class_names[predicted[i]]
             + (f" (is {self.class_names[examples.y[i]]})" if predicted[i] != examples.y[i] else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lamina.core.cache import cache_folder
 from lamina.core.errors import DataError
 from lamina.datasets.base import Arrays
 
@@ -71,15 +72,14 @@ def load_data() -> tuple[Arrays, Arrays]:
     return (x_train, y_train), (x_test, y_test)
 
 
-def cache_folder() -> Path:
+def folder() -> Path:
     """The folder that downloads go to."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "lamina" / "datasets" / "fashion-mnist"
+    return cache_folder() / "datasets" / "fashion-mnist"
 
 
 def _read(name: str) -> np.ndarray:
     shape, digest = FILES[name]
-    for path in (INSTALLED / name, cache_folder() / name):
+    for path in (INSTALLED / name, folder() / name):
         if path.is_file():
             content = _unpack(path.read_bytes(), shape, digest)
             if content is not None:
@@ -109,7 +109,7 @@ def _download(name: str) -> bytes:
     import http.client
     import urllib.request
 
-    path, url = cache_folder() / name, SOURCE + name
+    path, url = folder() / name, SOURCE + name
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             packed = response.read()

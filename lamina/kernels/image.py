@@ -103,8 +103,7 @@ def affine(
     y = jnp.arange(height, dtype=matrix.dtype)[:, None]
     x = jnp.arange(width, dtype=matrix.dtype)[None, :]
     rows, columns = (m[0] * y + m[1] * x + m[2] for m in matrix)
-    # without the barrier XLA may compute what makes the picture anew for each of the four pixels that are read
-    pixels = lax.optimization_barrier(image.reshape(-1, channels))
+    pixels = image.reshape(-1, channels)
     inside, fill = FILLS[fill_mode], jnp.asarray(fill_value).astype(image.dtype)
 
     def read(i: Array, j: Array) -> Array:

@@ -392,7 +392,7 @@ def _drawing(initializer: Any) -> Any:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = dict(inspect.signature(call).parameters)
     parameters.pop("self", None)

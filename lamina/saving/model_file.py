@@ -77,11 +77,12 @@ def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = 
         )
     with registry.custom_objects(custom_objects):
         try:
-            model: Any = registry.deserialize(description["architecture"])
+            built = registry.deserialize(description["architecture"])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise FileError(f"{filepath}: the architecture is not one that can be built ({error}).") from None
-        if not isinstance(model, Module):
+        if not isinstance(built, Module):
             raise FileError(f"{filepath}: the architecture is not that of a model.")
+        model: Any = built
         if description.get("built_for") is not None and not model.built:
             model.build_for(description["built_for"])
         model.adopt()

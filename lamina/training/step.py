@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from lamina.core.cache import keep_compiled_programs
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, StateError
 from lamina.core.module import Module
@@ -62,6 +63,7 @@ class Step:
     """
 
     def __init__(self, owner: Any, method: Callable[..., Any], training: bool, example: Any, logs: bool = True) -> None:
+        keep_compiled_programs()
         self.owner, self.method, self.training = owner, method, training
         owner.adopt()
         traced: dict[str, Any] = {}

@@ -1,0 +1,138 @@
+"""The commands as a person types them, in an empty folder, with right and wrong arguments."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+
+from lamina import cli
+from lamina.data.pictures import write_pictures
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Runs ``lamina`` in an empty folder; gives exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lamina", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        return left.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def flowers(path, rows=60):
+    rng = np.random.default_rng(0)
+    lines = ["length,width,color,species"]
+    for i in range(rows):
+        kind = i % 3
+        length = "" if i == 7 else f"{kind + rng.normal(0, 0.2):.3f}"
+        lines.append(f"{length},{rng.normal():.3f},{'rg'[kind == 1]},{['oak', 'elm', 'ash'][kind]}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_table_from_training_to_prediction(run, tmp_path):
+    flowers(tmp_path / "flowers.csv")
+    status, out, err = run("train", "flowers.csv", "--target", "species", "--epochs", "40", "--batch-size", "8")
+    assert (status, err) == (0, "")
+    assert "species has 3 different texts: classification, by a fully connected network (FCNN)" in out
+    assert sorted(path.name for path in (tmp_path / "runs/flowers").iterdir()) == [
+        "confusion.png",
+        "curves.png",
+        "metrics.csv",
+        "model.safetensors",
+    ]
+    with (tmp_path / "runs/flowers/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    status, out, err = run("evaluate", "runs/flowers", "flowers.csv")
+    assert status == 0
+    assert float(out.split("accuracy ")[1].split(",")[0]) > 0.9
+    (tmp_path / "new.csv").write_text("color,width,length\ng,0.1,1.0\nr,0.0,-0.1\n,0.2,\n")
+    status, out, err = run("predict", "runs/flowers", "new.csv", "--out", "answers.csv")
+    assert status == 0
+    with (tmp_path / "answers.csv").open() as file:
+        answers = list(csv.DictReader(file))
+    assert [row["prediction"] for row in answers][:2] == ["elm", "oak"]
+    assert all(0 <= float(row["probability"]) <= 1 for row in answers)
+    status, out, err = run("inspect", "runs/flowers", "--weights")
+    assert status == 0
+    assert "length: number" in out
+    assert "dense/kernel" in out
+    assert "AdamW" in out
+
+
+def test_a_number_is_regressed_in_its_own_units(run, tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=80)
+    text = "x,price\n" + "".join(f"{a:.4f},{1000 + 200 * a:.2f}\n" for a in x)
+    (tmp_path / "houses.csv").write_text(text)
+    status, out, _ = run(
+        "train", "houses.csv", "--target", "price", "--epochs", "60", "--batch-size", "8", "--out", "r"
+    )
+    assert status == 0
+    assert float(out.split("R2 ")[1].split(",")[0]) > 0.9
+    assert (tmp_path / "r/predicted.png").exists()
+    status, out, _ = run("predict", "r", "houses.csv")
+    first = float(out.splitlines()[1].split()[1])
+    assert abs(first - (1000 + 200 * x[0])) < 100
+
+
+def test_pictures_from_training_to_prediction(run, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    pictures = rng.integers(0, 60, (40, 6, 6)).astype("uint8") + (labels * 150).astype("uint8")[:, None, None]
+    paths = write_pictures(tmp_path / "photos", pictures, labels, ["dark", "light"])
+    status, out, err = run("train", "photos", "--epochs", "3")
+    assert (status, err) == (0, "")
+    assert "convolutional network (CNN)" in out
+    assert (tmp_path / "runs/photos/examples.png").exists()
+    status, out, _ = run("predict", "runs/photos", paths[1])
+    assert status == 0
+    assert out.splitlines()[1].split()[1] in ("dark", "light")
+    status, out, _ = run("inspect", "runs/photos")
+    assert "grayscale pictures of 6 x 6: dark, light" in out
+
+
+def test_wrong_use_is_one_line(run, tmp_path):
+    flowers(tmp_path / "flowers.csv")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "runs/taken").mkdir(parents=True)
+    wrong = {
+        ("train", "missing.csv"): "no file or folder missing.csv",
+        ("train", "flowers.csv"): "--target 'species'",
+        ("train", "flowers.csv", "--target", "spcies"): "Did you mean 'species'",
+        ("train", "flowers.csv", "--target", "species", "--family", "cnn"): "not for rows",
+        ("train", "flowers.csv", "--target", "species", "--out", "runs/taken"): "is there already",
+        ("train", "empty.csv", "--target", "x"): "empty.csv",
+        ("train", "notes.txt"): "expected a table",
+        ("train", "folder"): "no folder in it",
+        ("train", "folder", "--target", "x"): "--target is for tables",
+        ("evaluate", "runs/taken", "flowers.csv"): "no model in it",
+        ("predict", "flowers.csv", "flowers.csv"): "not a model file",
+        ("inspect", "nowhere"): "no model",
+    }
+    for arguments, words in wrong.items():
+        status, out, err = run(*arguments)
+        assert status == 2, arguments
+        assert words in err, arguments
+        assert len(err.strip().splitlines()) == 1, err
+        assert "Traceback" not in out + err
+
+
+def test_wrong_options_and_doctor(run):
+    status, _, err = run("train")
+    assert status == 2
+    assert "Missing argument" in err
+    status, _, err = run("trian")
+    assert status == 2
+    assert "No such command" in err
+    status, out, _ = run("doctor")
+    assert status == 0
+    assert "training      right" in out
