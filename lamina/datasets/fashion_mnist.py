@@ -72,14 +72,14 @@ def load_data() -> tuple[Arrays, Arrays]:
     return (x_train, y_train), (x_test, y_test)
 
 
-def folder() -> Path:
+def downloads() -> Path:
     """The folder that downloads go to."""
     return cache_folder() / "datasets" / "fashion-mnist"
 
 
 def _read(name: str) -> np.ndarray:
     shape, digest = FILES[name]
-    for path in (INSTALLED / name, folder() / name):
+    for path in (INSTALLED / name, downloads() / name):
         if path.is_file():
             content = _unpack(path.read_bytes(), shape, digest)
             if content is not None:
@@ -109,7 +109,7 @@ def _download(name: str) -> bytes:
     import http.client
     import urllib.request
 
-    path, url = folder() / name, SOURCE + name
+    path, url = downloads() / name, SOURCE + name
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             packed = response.read()

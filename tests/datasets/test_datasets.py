@@ -90,7 +90,7 @@ def test_downloads_once_and_keeps_nothing_half_written(small):
     (x_train, y_train), (_x_test, y_test) = fashion_mnist.load_data()
     np.testing.assert_array_equal(x_train, arrays["train-images-idx3-ubyte.gz"])
     np.testing.assert_array_equal(y_train, arrays["train-labels-idx1-ubyte.gz"])
-    assert sorted(p.name for p in fashion_mnist.folder().iterdir()) == sorted(arrays)
+    assert sorted(p.name for p in fashion_mnist.downloads().iterdir()) == sorted(arrays)
     for file in source.iterdir():
         file.unlink()
     np.testing.assert_array_equal(fashion_mnist.load_data()[1][1], y_test)
@@ -109,12 +109,12 @@ def test_a_wrong_download_is_refused_and_not_kept(small, content):
     (small[0] / "train-images-idx3-ubyte.gz").write_bytes(content)
     with pytest.raises(DataError, match="SHA-256"):
         fashion_mnist.load_data()
-    assert not fashion_mnist.folder().exists()
+    assert not fashion_mnist.downloads().exists()
 
 
 def test_a_damaged_cache_is_fetched_again(small):
     fashion_mnist.load_data()
-    path = fashion_mnist.folder() / "t10k-labels-idx1-ubyte.gz"
+    path = fashion_mnist.downloads() / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-12])
     np.testing.assert_array_equal(fashion_mnist.load_data()[1][1], small[1][path.name])
 
