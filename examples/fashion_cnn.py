@@ -13,7 +13,7 @@ from lamina import layers
 x_train, x_test = x_train[..., None], x_test[..., None]  # the channel axis
 
 lm.set_random_seed(0)
-epochs, batch = 12, 128
+epochs, batch = 8, 128
 
 
 def block(filters):

@@ -12,7 +12,7 @@ from lamina import layers
 (x_train, y_train), (x_test, y_test) = lm.datasets.fashion_mnist.load_data()
 
 lm.set_random_seed(0)
-epochs, batch = 30, 128
+epochs, batch = 20, 128
 
 
 def block(units):
