@@ -9,10 +9,12 @@ from lamina import (
     layers,
     losses,
     metrics,
+    models,
     ops,
     optimizers,
     regularizers,
     schedules,
+    utils,
 )
 from lamina.core import __version__, random
 from lamina.core.config import config, set_random_seed
@@ -58,6 +60,7 @@ __all__ = [
     "load_model",
     "losses",
     "metrics",
+    "models",
     "ops",
     "optimizers",
     "random",
@@ -67,6 +70,7 @@ __all__ = [
     "scan",
     "schedules",
     "set_random_seed",
+    "utils",
     "value_and_grad",
     "vmap",
 ]
