@@ -190,9 +190,13 @@ def _log_probabilities(y_pred: Array, from_logits: bool, axis: int) -> Array:
 
 def _picked(values: Array, labels: Array, axis: int) -> Array:
     """The value of each label along the axis of the classes; NaN for a label that is no class."""
-    valid = (labels >= 0) & (labels < values.shape[axis])
-    index = jnp.expand_dims(jnp.where(valid, labels, 0), axis)
-    return jnp.where(valid, jnp.squeeze(jnp.take_along_axis(values, index, axis), axis), jnp.nan)
+    classes = jnp.expand_dims(
+        jnp.arange(values.shape[axis]), [i for i in range(values.ndim) if i != axis % values.ndim]
+    )
+    # A comparison with every class rather than a look-up, whose gradient is a slow scatter.
+    chosen = jnp.expand_dims(labels, axis) == classes
+    picked = jnp.sum(jnp.where(chosen, values, 0), axis)
+    return jnp.where((labels >= 0) & (labels < values.shape[axis]), picked, jnp.nan)
 
 
 def _smoothed(y_true: Array, label_smoothing: float, classes: int) -> Array:

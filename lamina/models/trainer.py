@@ -191,11 +191,26 @@ class Trainer(Layer):
         held = tuple((path, id(found), may) for path, found, may in self.walk() if isinstance(found, Variable))
         key = (kind, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), held)
         if key not in self._steps:
-            step = Step(self, methods[kind], kind in ("train", "padded"), example, logs=kind != "predict")
+            step = Step(
+                self,
+                methods[kind],
+                kind in ("train", "padded"),
+                example,
+                logs=kind != "predict",
+                finish=self._finish(kind),
+            )
             held = tuple((path, id(found), may) for path, found, may in self.walk() if isinstance(found, Variable))
             self._steps[(*key[:3], held)] = step  # tracing may have made new variables
             return step
         return self._steps[key]
+
+    def _finish(self, kind: str) -> Callable[[], dict[str, Any]] | None:
+        """What gives the logs from the metrics alone, if the step is the library's own."""
+        own = {"train": type(self).train_step, "test": type(self).test_step}.get(kind)
+        standard = kind.startswith("padded") or own in (Trainer.train_step, Trainer.test_step)
+        if not standard or self.objective is None or type(self).compute_metrics is not Trainer.compute_metrics:
+            return None
+        return self.objective.results
 
     def may_pad(self, testing: bool = False) -> bool:
         """Whether rows may be added to a batch and masked: the step is the library's own, and rows do not mix."""

@@ -58,7 +58,7 @@ class Driver:
         last, total = jax.device_get(self.logs)
         return (
             {name: float(last[name]) for name in self.step.names},
-            {name: float(total[name]) / max(self.steps, 1) for name in self.step.names},
+            {name: float(total[name]) / max(self.steps, 1) for name in self.step.names if name in total},
         )
 
     def refresh(self) -> None:
@@ -110,10 +110,23 @@ def batch_at(data: Any, index: Any, rows: Any) -> Any:
 
 
 def _once(step: Step, carry: tuple[State, Logs], constant: State, batch: Any) -> tuple[State, Logs]:
-    changing, (_, total) = carry
-    changing, last = step(changing, constant, batch)
-    last = {name: jnp.asarray(value) for name, value in last.items()}
+    return _finished(step, _advanced(step, carry, constant, batch), constant)
+
+
+def _advanced(step: Step, carry: tuple[State, Logs], constant: State, batch: Any) -> tuple[State, Logs]:
+    changing, (last, total) = carry
+    changing, logged = step(changing, constant, batch)
+    if step.finish is not None:
+        return changing, (last, total)
+    last = {name: jnp.asarray(value) for name, value in logged.items()}
     return changing, (last, {name: total[name] + jnp.asarray(last[name], "float32") for name in total})
+
+
+def _finished(step: Step, carry: tuple[State, Logs], constant: State) -> tuple[State, Logs]:
+    if step.finish is None:
+        return carry
+    changing, (_, total) = carry
+    return changing, (step.logs(changing, constant), total)
 
 
 def _gathered(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any) -> tuple[State, Logs]:
@@ -123,13 +136,13 @@ def _gathered(step: Step, carry: tuple[State, Logs], constant: State, data: Any,
 def _many(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any) -> tuple[State, Logs]:
     # A loop whose length is an argument, so that one program serves every number of steps.
     def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
-        return _gathered(step, carry, constant, data, jax.tree.map(lambda a: a[i], at))
+        return _advanced(step, carry, constant, batch_at(data, *jax.tree.map(lambda a: a[i], at)))
 
-    return jax.lax.fori_loop(0, count, body, carry)
+    return _finished(step, jax.lax.fori_loop(0, count, body, carry), constant)
 
 
 def _zeros(step: Step) -> Logs:
     return (
         {name: jnp.zeros((), value.dtype) for name, value in step.results.items()},
-        {name: jnp.zeros((), "float32") for name in step.results},
+        {name: jnp.zeros((), "float32") for name in step.results if step.finish is None},
     )

@@ -206,7 +206,9 @@ def _merged(model: Any, drivers: list[Driver]) -> Logs:
     logs: Logs = {}
     for (last, mean), steps in parts:
         for name in last:
-            logs[name] = last[name] if name in metrics else logs.get(name, 0.0) + mean[name] * steps / total
+            logs[name] = (
+                last[name] if name in metrics or name not in mean else logs.get(name, 0.0) + mean[name] * steps / total
+            )
     return logs
 
 

@@ -53,6 +53,7 @@ class Step:
         training: whether layers behave as in training; the step counter then goes up by one.
         example: a batch (arrays or shapes), for tracing.
         logs: whether what the method returns are logs, single numbers by name.
+        finish: gives the logs from the state alone, where they need not be worked out after every step.
 
     Attributes:
         flops: floating-point operations in one step, counted from its matrix products and convolutions.
@@ -62,16 +63,25 @@ class Step:
         StateError: if the method assigns a variable that ``owner`` does not hold.
     """
 
-    def __init__(self, owner: Any, method: Callable[..., Any], training: bool, example: Any, logs: bool = True) -> None:
+    def __init__(
+        self,
+        owner: Any,
+        method: Callable[..., Any],
+        training: bool,
+        example: Any,
+        logs: bool = True,
+        finish: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
         keep_compiled_programs()
-        self.owner, self.method, self.training = owner, method, training
+        self.owner, self.method, self.training, self.finish = owner, method, training, finish
         owner.adopt()
         traced: dict[str, Any] = {}
 
         def trace(batch: Any) -> Any:
             with self._scope({}, abstract=True) as scope:
                 traced["scope"] = scope
-                return jax.tree.map(jnp.asarray, self._run(batch))
+                results = self._run(batch)
+                return jax.tree.map(jnp.asarray, results if finish is None else self._logs())
 
         jaxpr, self.results = jax.make_jaxpr(trace, return_shape=True)(example)
         self.flops = count_flops(jaxpr.jaxpr)
@@ -110,7 +120,19 @@ class Step:
     def __call__(self, changing: State, constant: State, batch: Any) -> tuple[State, Any]:
         with self._scope({self.variables[path]: value for path, value in (changing | constant).items()}) as scope:
             results = self._run(batch)
-            return {path: scope.values[self.variables[path]] for path in self.changing}, results
+            changed = {path: scope.values[self.variables[path]] for path in self.changing}
+            return changed, results if self.finish is None else {}
+
+    def logs(self, changing: State, constant: State) -> dict[str, Any]:
+        """The logs that the state holds, where there is a ``finish``."""
+        with self._scope({self.variables[path]: value for path, value in (changing | constant).items()}):
+            return self._logs()
+
+    def _logs(self) -> dict[str, Any]:
+        assert self.finish is not None
+        found = self.finish()
+        self.names = list(found)
+        return found
 
     def state(self) -> tuple[State, State]:
         """The present values of the changing variables, as copies that may be donated, and of the constant ones."""
