@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina.core.errors import ShapeError
 from lamina.core.registry import register
+from lamina.core.scores import set_scores
 from lamina.core.state import Array
 
 
@@ -78,7 +79,8 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Array:
     [0.5, 0.5]
     """
     x = jnp.asarray(x)
-    return jax.nn.softmax(_exact(x), axis).astype(_kept(x))
+    p = jax.nn.softmax(_exact(x), axis).astype(_kept(x))
+    return set_scores(p, "softmax", x, axis) if isinstance(axis, int) else p
 
 
 @register("activations")
@@ -277,7 +279,8 @@ def sigmoid(x: Any) -> Array:
     >>> sigmoid([0.0]).tolist()
     [0.5]
     """
-    return jax.nn.sigmoid(jnp.asarray(x))
+    x = jnp.asarray(x)
+    return set_scores(jax.nn.sigmoid(x), "sigmoid", x)
 
 
 @register("activations")

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lamina import losses
+from lamina import activations, losses
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.masks import set_mask
+from lamina.core.scores import get_scores
 from lamina.losses.base import reduce_losses
 
 GOLDEN = np.load(Path(__file__).parent / "golden/row3_losses.npz")
@@ -115,6 +116,39 @@ def test_extreme_logits_of_classes_are_exact():
     logits = jnp.array([[1e4, 0.0, -1e4]])
     assert float(losses.SparseCategoricalCrossentropy(from_logits=True)([2], logits)) == 2e4
     assert float(losses.CategoricalCrossentropy(from_logits=True)([[0.0, 0.0, 1.0]], logits)) == 2e4
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "y_true", "scores", "value"),
+    [
+        ("BinaryCrossentropy", activations.sigmoid, [[1.0], [0.0]], [[-200.0], [200.0]], 200.0),
+        ("BinaryFocalCrossentropy", activations.sigmoid, [[1.0], [0.0]], [[-200.0], [200.0]], 200.0),
+        ("CategoricalCrossentropy", activations.softmax, [[0.0, 1.0]], [[200.0, -200.0]], 400.0),
+        ("CategoricalFocalCrossentropy", activations.softmax, [[0.0, 1.0]], [[200.0, -200.0]], 100.0),
+        ("SparseCategoricalCrossentropy", activations.softmax, [1], [[200.0, -200.0]], 400.0),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sure_and_wrong_probabilities_of_an_activation_keep_their_gradient(
+    name, function, y_true, scores, value, dtype
+):
+    loss = registry.lookup("losses", name)()
+    scores = jnp.array(scores, dtype)
+    found, gradient = jax.value_and_grad(lambda x: loss(y_true, function(x)))(scores)
+    assert float(found) == value
+    assert float(jnp.abs(gradient).max()) > 0.1
+    # the same numbers from elsewhere are probabilities and no more
+    assert float(loss(y_true, jnp.array(np.asarray(function(scores))))) < 20
+
+
+def test_scores_do_not_outlive_what_is_done_to_probabilities():
+    p = activations.softmax(jnp.array([[3.0, -3.0]]))
+    assert get_scores(p, "softmax") is not None
+    assert get_scores(p, "softmax", 1) is not None
+    assert get_scores(p, "softmax", 0) is get_scores(p, "sigmoid") is get_scores(p * 1, "softmax") is None
+    flat = jnp.array([[0.5, 0.5]])
+    loss = losses.CategoricalCrossentropy()
+    assert float(loss(flat, (p + flat) / 2)) == pytest.approx(float(loss(flat, jnp.array(np.asarray(p + flat)) / 2)))
 
 
 def test_half_precision_predictions_are_lifted():

@@ -8,25 +8,32 @@ from lamina.core.errors import LaminaError
 def main() -> None:
     """Run the command line."""
     import typer
+    from typer.exceptions import Abort, TyperException
 
     from lamina.cli import doctor, evaluate, inspect, predict, train
 
     app = typer.Typer(
         help="Train and use neural networks on tables and pictures.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, doctor.doctor):
+    commands = {
+        f.__name__: f for f in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, doctor.doctor)
+    }
+    for command in commands.values():
         app.command()(command)
     try:
-        app(standalone_mode=True)
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except TyperException as error:
+        command = [word for word in sys.argv[1:2] if word in commands]
+        usage = " ".join(["lamina", *command, "--help"])
+        sys.exit(_failed(f"{error.format_message().rstrip('.')} (see: {usage})"))
     except LaminaError as error:
         # The lines after the first are about Python code.
         sys.exit(_failed(str(error).splitlines()[0]))
     except BrokenPipeError:
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Abort):
         print("lamina: stopped", file=sys.stderr)
         sys.exit(130)
 

@@ -1,27 +1,25 @@
 """Masks: which steps of a sequence count. A mask travels with the array it belongs to, from layer to layer."""
 
-import weakref
 from typing import Any
 
 import jax
 
+from lamina.core.notes import Notes
 from lamina.core.state import Array
 
-#: id of an array -> the array, weakly, and its mask; JAX's arrays take no attributes while they are traced
-_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
+_masks = Notes()
 
 
 def get_mask(x: Any) -> Array | None:
     """The mask that travels with ``x``: True where a step counts; ``None`` if all do."""
-    owner, mask = _masks.get(id(x), (None, None))
-    return mask if owner is not None and owner() is x else None
+    mask: Array | None = _masks.read(x)
+    return mask
 
 
 def set_mask(x: Any, mask: Any) -> Any:
     """``x``, with ``mask`` travelling with it."""
     if mask is not None:
-        key = id(x)
-        _masks[key] = (weakref.ref(x, lambda _: _masks.pop(key, None)), mask)
+        _masks.write(x, mask)
     return x
 
 

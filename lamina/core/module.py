@@ -1,6 +1,6 @@
 """A Module is an object whose attributes may hold Variables and other Modules; walking it gives each one its path."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Module(Configurable):
     def children(self) -> Iterator[tuple[str, "Variable | Module"]]:
         """The variables and modules that the attributes hold, with the part of the path that leads to each."""
         for name, value in vars(self).items():
-            yield from _inside(name.lstrip("_") or name, value)
+            if isinstance(value, _HOLDERS):
+                yield from _inside(name.lstrip("_") or name, value)
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, "Variable | Module", bool]]:
         """Everything below, each once, parents first: path, variable or module, and whether it may be trained."""
@@ -63,13 +64,17 @@ class Module(Configurable):
         return list(self.named_variables().values())
 
 
+#: what may be or hold a variable or a module; most attributes are neither
+_HOLDERS = (Variable, Module, list, tuple, dict)
+
+
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Variable | Module]]:
     if isinstance(value, Variable | Module):
         yield name, value
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _inside(f"{name}/{index}", item)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, item in value.items():
             yield from _inside(f"{name}/{key}", item)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from lamina.core.errors import ConfigError, ShapeError, nearest
@@ -72,7 +73,9 @@ class Loss(Configurable):
             ShapeError: if shapes do not fit together; nothing is stretched silently.
         """
         carried = get_mask(y_pred)
-        y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred, self.dtype)
+        y_true = jnp.asarray(y_true)
+        if self.dtype is not None or not isinstance(y_pred, jax.Array):  # else this very array, for the scores under it
+            y_pred = jnp.asarray(y_pred, self.dtype)
         if self.elementwise and y_pred.ndim == 1:
             y_pred = y_pred[:, None]
             y_true = y_true[:, None] if y_true.ndim == 1 else y_true

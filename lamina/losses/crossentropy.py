@@ -1,7 +1,8 @@
 """Cross-entropies: the losses of classification.
 
-Each takes probabilities, which are cut off at 1e-7 and 1 - 1e-7, or with ``from_logits=True`` the scores before the
-sigmoid or softmax, which lose no precision.
+Each takes probabilities, or with ``from_logits=True`` the scores before the sigmoid or softmax, which lose no precision.
+Probabilities that come straight from Lamina's own sigmoid or softmax are traced back to their scores; others are cut off
+at 1e-7 and 1 - 1e-7.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
+from lamina.core.scores import get_scores
 from lamina.core.state import Array
 from lamina.losses.base import EPSILON, Loss, aligned, float_array, paired
 
@@ -48,6 +50,7 @@ def binary_crossentropy(
     >>> binary_crossentropy([[1.0]], [[0.5]]).round(4).tolist()
     [0.693...]
     """
+    y_pred, from_logits = _scored(y_pred, from_logits, "sigmoid")
     y_true, y_pred = paired(y_true, y_pred, "binary_crossentropy")
     return jnp.mean(_binary(_smoothed(y_true, label_smoothing, 2), y_pred, from_logits), axis=axis)
 
@@ -76,6 +79,7 @@ def binary_focal_crossentropy(
         label_smoothing: how far labels are moved towards 1/2.
         axis: the axis of the mean.
     """
+    y_pred, from_logits = _scored(y_pred, from_logits, "sigmoid")
     y_true, y_pred = paired(y_true, y_pred, "binary_focal_crossentropy")
     y_true = _smoothed(y_true, label_smoothing, 2)
     p = jax.nn.sigmoid(y_pred) if from_logits else y_pred
@@ -103,6 +107,7 @@ def categorical_crossentropy(
     >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).round(4).tolist()
     [0.693...]
     """
+    y_pred, from_logits = _scored(y_pred, from_logits, "softmax", axis)
     y_true, y_pred = _classes(y_true, y_pred, axis, "categorical_crossentropy")
     y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis])
     return -jnp.sum(y_true * _log_probabilities(y_pred, from_logits, axis), axis=axis)
@@ -130,6 +135,7 @@ def categorical_focal_crossentropy(
         label_smoothing: how far targets are moved towards equal probabilities.
         axis: the axis of the classes.
     """
+    y_pred, from_logits = _scored(y_pred, from_logits, "softmax", axis)
     y_true, y_pred = _classes(y_true, y_pred, axis, "categorical_focal_crossentropy")
     y_true = _smoothed(y_true, label_smoothing, y_true.shape[axis])
     log_p = _log_probabilities(y_pred, from_logits, axis)
@@ -155,6 +161,7 @@ def sparse_categorical_crossentropy(
     >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]]).round(4).tolist()
     [0.693...]
     """
+    y_pred, from_logits = _scored(y_pred, from_logits, "softmax", axis)
     labels, y_pred = _indices(y_true, y_pred, axis, "sparse_categorical_crossentropy")
     losses = -_picked(_log_probabilities(y_pred, from_logits, axis), labels, axis)
     return losses if ignore_class is None else jnp.where(labels == ignore_class, 0, losses)
@@ -172,6 +179,12 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
     """
     labels, y_pred = _indices(y_true, y_pred, -1, "categorical_generalized_cross_entropy")
     return (1 - jnp.clip(_picked(y_pred, labels, -1), EPSILON, 1) ** q) / q
+
+
+def _scored(y_pred: Any, from_logits: bool, function: str, axis: int = -1) -> tuple[Any, bool]:
+    """Predictions as scores where these are known, and whether they are scores."""
+    scores = None if from_logits else get_scores(y_pred, function, axis)
+    return (y_pred, from_logits) if scores is None else (scores, True)
 
 
 def _binary(y_true: Array, y_pred: Array, from_logits: bool) -> Array:

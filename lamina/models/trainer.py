@@ -123,7 +123,8 @@ class Trainer(Layer):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Take one batch into the metrics of ``compile``; returns their results."""
         objective = self._require_compiled()
-        return objective.update(y, y_pred, objective.loss_tracker.result(), sample_weight)
+        objective.update_metrics(y, y_pred, sample_weight)
+        return objective.metric_results()
 
     @property
     def losses(self) -> list[Array]:
@@ -172,7 +173,9 @@ class Trainer(Layer):
         objective = self._require_compiled()
         if type(self).compute_metrics is not Trainer.compute_metrics:
             return {"loss": loss} | self.compute_metrics(x, y, y_pred, sample_weight)
-        return objective.update(y, y_pred, loss, sample_weight, rows)
+        objective.update_loss(loss, y_pred, rows)
+        objective.update_metrics(y, y_pred, sample_weight, rows)
+        return objective.results()
 
     # -- what the loops in lamina.training ask ---------------------------------------------------------------------
 
@@ -241,16 +244,11 @@ class Trainer(Layer):
         return [module for module in self.modules().values() if isinstance(module, Metric)]
 
     def metric_names(self) -> set[str]:
-        """The names in the logs that are results of metrics rather than values of one step."""
-        names = {metric.name for metric in self.metrics}
-        own = type(self).train_step is not Trainer.train_step
-        if self.objective is not None and not own:
-            names |= set(self.objective.results())
-        elif self.objective is not None:
-            names -= {metric.name for metric in self.objective.all_metrics()} - {
-                m.name for m in self.metrics if m not in self.objective.all_metrics()
-            }
-        return names
+        """The names in the logs of a step of one's own that are results of metrics rather than values of one step."""
+        own = {
+            metric.name for metric in self.metrics if self.objective is None or metric is not self.objective.mean_loss
+        }
+        return own if self.objective is None else own | set(self.objective.metric_results())
 
     # -- training, evaluation, prediction --------------------------------------------------------------------------
 

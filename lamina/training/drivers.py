@@ -5,6 +5,7 @@ host looks at them only when it wants to show them.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.training.step import State, Step
+from lamina.training.step import State, Step, copied
 
 #: a step with fewer floating-point operations is not much longer than the dispatch that starts it
 SCAN_BELOW = 3e7
@@ -20,6 +21,9 @@ SCAN_BELOW = 3e7
 DISPATCH_SECONDS = 0.1
 #: seconds a step takes whatever it computes, and floating-point operations a second beyond that
 STEP_SECONDS, SPEED = 1.5e-5, 2e10
+
+#: bytes of examples that one dispatch of a scan may gather
+DISPATCH_BYTES = 1 << 26
 
 #: the last value and the sum of everything logged: ``(last, total)``
 Logs = tuple[dict[str, Any], dict[str, Any]]
@@ -32,22 +36,29 @@ class Driver:
         step: the pure step.
         data: the arrays that batches are gathered from by index; ``None`` where batches are handed over.
         kind: ``"scan"`` or ``"loop"``; chosen by the cost of a step if not given.
+        steps: how many steps are run in a row, as a rule: those of an epoch.
+        batch: how many examples a step takes.
+
+    Attributes:
+        chunk: how many steps one dispatch holds.
     """
 
-    def __init__(self, step: Step, data: Any = None, kind: str | None = None) -> None:
+    def __init__(
+        self, step: Step, data: Any = None, kind: str | None = None, *, steps: int = 1, batch: int = 1
+    ) -> None:
         self.step = step
         self.data = None if data is None else jax.tree.map(jnp.asarray, data)
         self.kind = kind or ("scan" if data is not None and step.flops < SCAN_BELOW else "loop")
-        self.changing, self.constant = step.state()
+        self.chunk = 1
+        if self.kind == "scan":
+            by_time = DISPATCH_SECONDS / (STEP_SECONDS + step.flops / SPEED)
+            by_size = DISPATCH_BYTES / (batch * sum(leaf[:1].nbytes for leaf in jax.tree.leaves(self.data)))
+            dispatches = math.ceil(steps / max(min(by_time, by_size), 1))
+            self.chunk = math.ceil(steps / dispatches)  # all of a length, or the last one would be mostly padding
+        self.changing: State = {}
+        self.constant: State = {}
         self.logs: Logs = _zeros(step)
         self.steps = 0
-
-    @property
-    def chunk(self) -> int:
-        """How many steps one dispatch should hold."""
-        if self.kind == "loop":
-            return 1
-        return int(np.clip(DISPATCH_SECONDS / (STEP_SECONDS + self.step.flops / SPEED), 1, 8192))
 
     def reset_logs(self) -> None:
         """Forget what was logged."""
@@ -60,15 +71,6 @@ class Driver:
             {name: float(last[name]) for name in self.step.names},
             {name: float(total[name]) / max(self.steps, 1) for name in self.step.names if name in total},
         )
-
-    def refresh(self) -> None:
-        """Take up what was assigned to variables from outside, by a callback for one."""
-        for path, value in self.changing.items():
-            stored = self.step.variables[path].stored
-            if stored is not value:
-                self.changing[path] = jnp.copy(stored)
-        for path in self.constant:
-            self.constant[path] = self.step.variables[path].stored
 
     def run(self, indices: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Run steps on the examples at ``indices``.
@@ -93,7 +95,15 @@ class Driver:
         self._advance(self._program("batch", _once), batch)
         self.steps += 1
 
+    def _refresh(self) -> None:
+        # Takes up what was assigned to variables from outside, by a callback for one: as copies, as a step gives the
+        # memory of its state away.
+        held = {path: self.step.variables[path].stored for path in self.step.changing}
+        self.changing |= copied({path: value for path, value in held.items() if value is not self.changing.get(path)})
+        self.constant = {path: self.step.variables[path].stored for path in self.step.constant}
+
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
+        self._refresh()
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
 
@@ -134,9 +144,12 @@ def _gathered(step: Step, carry: tuple[State, Logs], constant: State, data: Any,
 
 
 def _many(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any) -> tuple[State, Logs]:
-    # A loop whose length is an argument, so that one program serves every number of steps.
+    # One gather for all steps, as each has a cost of its own; and a loop whose length is an argument, so that one program
+    # serves every number of steps.
+    batches = batch_at(data, *at)
+
     def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
-        return _advanced(step, carry, constant, batch_at(data, *jax.tree.map(lambda a: a[i], at)))
+        return _advanced(step, carry, constant, jax.tree.map(lambda a: a[i], batches))
 
     return _finished(step, jax.lax.fori_loop(0, count, body, carry), constant)
 

@@ -60,7 +60,7 @@ def fit(
     model.stop_training, model.history = False, history
     each_step = [callback for callback in everyone if callback.wants_batches()]
     if isinstance(data, ArrayData):
-        run: Any = _ArrayRun(model, data, "loop" if each_step else driver)
+        run: Any = _ArrayRun(model, data, "loop" if each_step else driver, steps_per_epoch)
     else:
         run = _StreamRun(model, data)
     _call(everyone, "on_train_begin")
@@ -101,7 +101,7 @@ def fit(
 class _ArrayRun:
     """Epochs over arrays. A last batch that is smaller is padded, and its padding masked, where rows do not mix."""
 
-    def __init__(self, model: Any, data: ArrayData, kind: str | None) -> None:
+    def __init__(self, model: Any, data: ArrayData, kind: str | None, steps: int | None) -> None:
         self.model, self.data = model, data
         self.batch = min(data.batch_size, data.size)
         self.rest = data.size % self.batch
@@ -110,7 +110,8 @@ class _ArrayRun:
         example = _example(device, self.batch)
         if self.pads:
             example = (example, jax.ShapeDtypeStruct((self.batch,), jnp.float32))
-        self.driver = Driver(model.step("padded" if self.pads else "train", example), device, kind)
+        step = model.step("padded" if self.pads else "train", example)
+        self.driver = Driver(step, device, kind, steps=steps or data.steps, batch=self.batch)
         self.device = device
         self.last: Driver | None = None
         self.seed = int(model.progress.seed.stored)
@@ -131,7 +132,6 @@ class _ArrayRun:
             done += stop - start
 
     def _start(self) -> None:
-        self.driver.refresh()
         self.driver.reset_logs()
         if self.last is not None:
             self.last.reset_logs()
@@ -145,7 +145,6 @@ class _ArrayRun:
         chunk = self.driver.chunk
         for first in range(start, min(stop, whole), chunk):
             last = min(first + chunk, stop, whole)
-            self.driver.refresh()
             self.driver.run(indices[first:last], None if rows is None else rows[first:last])
             yield done + last - start
         if (
@@ -158,7 +157,6 @@ class _ArrayRun:
         if self.last is None:
             step = self.model.step("train", _example(self.device, len(index)))
             self.last = Driver(step, self.device, "loop")
-        self.last.refresh()
         self.last.run(index[None])
 
     def logs(self) -> Logs:
@@ -190,7 +188,6 @@ class _StreamRun:
         driver = self.drivers.get(step)
         if driver is None:
             driver = self.drivers[step] = Driver(step)
-        driver.refresh()
         driver.run_batch(batch)
 
     def logs(self) -> Logs:
@@ -201,7 +198,7 @@ class _StreamRun:
 def _merged(model: Any, drivers: list[Driver]) -> Logs:
     """The logs of several drivers: metrics by their last result, everything else by its mean over the steps."""
     parts = [(driver.results(), driver.steps) for driver in drivers if driver.steps]
-    metrics = model.metric_names()
+    metrics = model.metric_names() if any(mean for (_, mean), _ in parts) else set()
     total = sum(steps for _, steps in parts)
     logs: Logs = {}
     for (last, mean), steps in parts:
@@ -239,9 +236,9 @@ def evaluate(model: Any, data: ArrayData | StreamData, steps: int | None = None)
     drivers = []
     if whole or pads:
         weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
-        driver = Driver(model.step("padded_test" if pads else "test", weighted), device)
-        drivers.append(driver)
         count = whole + bool(pads)
+        driver = Driver(model.step("padded_test" if pads else "test", weighted), device, steps=count, batch=batch)
+        drivers.append(driver)
         indices = np.minimum(np.arange(count * batch, dtype="int32"), size - 1).reshape(count, batch)
         rows = (np.arange(count * batch) < size).astype("float32").reshape(count, batch) if pads else None
         for first in range(0, count, driver.chunk):

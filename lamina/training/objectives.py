@@ -39,7 +39,7 @@ class Objective(Module):
         self.loss, self.metrics, self.loss_weights = loss, metrics, loss_weights
         self.weighted_metrics, self.output_names = weighted_metrics, output_names
         self.losses = _map(_loss, loss)
-        self.loss_tracker = Mean(name="loss")
+        self.mean_loss = Mean(name="loss")
         #: metric objects, each with the position of its output and whether it is weighted
         self.tracked: dict[str, Metric] = {}
         self._places: dict[str, tuple[int, bool]] = {}
@@ -114,13 +114,16 @@ class Objective(Module):
                 tracker.update_state(jax.lax.stop_gradient(value), sample_weight=_count(prediction, rows))
             yield value if factor is None else value * factor
 
-    def update(self, y: Any, y_pred: Any, loss: Any, sample_weight: Any = None, rows: Any = None) -> dict[str, Any]:
-        """Take one batch into the metrics; returns their results so far."""
+    def update_loss(self, loss: Any, y_pred: Any, rows: Any = None) -> None:
+        """Take the loss of one batch into its mean."""
+        leaves = jax.tree.leaves(y_pred)
+        self.mean_loss.update_state(loss, sample_weight=_count(leaves[0], rows) if leaves else None)
+
+    def update_metrics(self, y: Any, y_pred: Any, sample_weight: Any = None, rows: Any = None) -> None:
+        """Take one batch into the metrics."""
         outputs = list(self.pairs(y, y_pred)) if y is not None else []
         if outputs and not self._built:
             self.build(y, y_pred)
-        leaves = jax.tree.leaves(y_pred)
-        self.loss_tracker.update_state(loss, sample_weight=_count(leaves[0], rows) if leaves else None)
         for key, metric in self.tracked.items():
             place, weighted = self._places[key]
             name, target, prediction = outputs[place]
@@ -131,11 +134,14 @@ class Objective(Module):
             if mask is not None and mask.shape == prediction.shape[: mask.ndim]:
                 weight = _times(weight, mask.astype("float32"))
             metric.update_state(target, prediction, sample_weight=_times(weight, rows))
-        return self.results()
 
     def results(self) -> dict[str, Any]:
         """The loss and every metric, by name."""
-        found: dict[str, Any] = {"loss": self.loss_tracker.result()}
+        return {"loss": self.mean_loss.result()} | self.metric_results()
+
+    def metric_results(self) -> dict[str, Any]:
+        """Every metric, by name."""
+        found: dict[str, Any] = {}
         for key, metric in self.tracked.items():
             result = metric.result()
             if isinstance(result, Mapping):
@@ -148,7 +154,7 @@ class Objective(Module):
 
     def all_metrics(self) -> list[Metric]:
         """Every metric, the loss's mean first."""
-        return [self.loss_tracker, *self.tracked.values()]
+        return [self.mean_loss, *self.tracked.values()]
 
     def reset(self) -> None:
         """Start every metric anew."""

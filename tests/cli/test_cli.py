@@ -126,13 +126,35 @@ def test_wrong_use_is_one_line(run, tmp_path):
         assert "Traceback" not in out + err
 
 
-def test_wrong_options_and_doctor(run):
-    status, _, err = run("train")
-    assert status == 2
-    assert "Missing argument" in err
-    status, _, err = run("trian")
-    assert status == 2
-    assert "No such command" in err
+@pytest.mark.parametrize(
+    ("arguments", "words", "see"),
+    [
+        (["train"], "Missing argument", "lamina train --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'?", "lamina --help"),
+        (["train", "x.csv", "--epoch", "3"], "--epochs", "lamina train --help"),
+        (["train", "x.csv", "--epochs", "many"], "'--epochs': Input should be a valid integer", "lamina train --help"),
+        (["evaluate", "a", "b", "c"], "unexpected extra argument", "lamina evaluate --help"),
+    ],
+)
+def test_wrong_words_are_one_line(run, arguments, words, see):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.endswith(f" (see: {see})\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_help_names_every_command(run):
+    for arguments in ((), ("--help",)):
+        status, out, err = run(*arguments)
+        assert (status, err) == (0, "")
+        assert all(name in out for name in ("train", "evaluate", "predict", "inspect", "doctor"))
+    status, out, _ = run("train", "--help")
+    assert status == 0
+    assert "--target" in out
+
+
+def test_doctor(run):
     status, out, _ = run("doctor")
     assert status == 0
     assert "training      right" in out

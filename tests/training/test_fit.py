@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import lamina as lm
 from lamina import layers
 from lamina.core.errors import ConfigError, DataError, StateError
+from lamina.training import drivers
 
 
 def problem(n=70, seed=0):
@@ -78,6 +81,28 @@ def test_both_drivers_give_the_same_bytes_with_dropout_and_shuffling():
     for a, b in zip(results[0][0], results[1][0], strict=True):
         np.testing.assert_array_equal(a, b)
     assert results[0][1] == results[1][1]
+
+
+def test_the_length_of_a_dispatch_changes_nothing(monkeypatch):
+    x, y = problem()
+    results = []
+    for size in (1 << 26, 16 * 16 * 2):  # 16 rows of 3 numbers and a label: two steps in a dispatch
+        monkeypatch.setattr(drivers, "DISPATCH_BYTES", size)
+        model = classifier(layers.Dropout(0.5))
+        history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, driver="scan")
+        results.append((model.get_weights(), history.history, model.evaluate(x, y, batch_size=16, verbose=0)))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert results[0][1:] == results[1][1:]
+
+
+def test_dispatches_are_of_equal_length_and_within_their_limit():
+    step = SimpleNamespace(flops=1e6, finish=None, results={})
+    row = {"x": np.zeros((10, 1 << 17), "float32")}  # 512 KiB
+    assert drivers.Driver(step, row, "scan", steps=100, batch=2).chunk == 50  # 64 MiB hold 64 steps
+    assert drivers.Driver(step, row, "scan", steps=60, batch=2).chunk == 60
+    assert drivers.Driver(step, row, "scan", steps=60, batch=1000).chunk == 1
+    assert drivers.Driver(step, row, "loop", steps=60, batch=2).chunk == 1
 
 
 def test_the_seed_decides_everything():
@@ -311,6 +336,30 @@ def test_own_numbers_are_averaged_and_metrics_are_not():
     history = Own().fit(x, batch_size=4, epochs=2, verbose=0).history
     assert history["mean"] == [5.5, 5.5]
     assert history["total"] == [66.0, 66.0]
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+def test_metrics_computed_by_a_model_of_ones_own(own_step):
+    class Own(lm.Sequential):
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            return super().compute_metrics(x, y, y_pred, sample_weight) | {"rows": jnp.asarray(x.shape[0])}
+
+    class Stepping(Own):
+        def train_step(self, batch):
+            x, y = batch
+            y_pred = self(x)
+            loss = self.compute_loss(x, y, y_pred)
+            return {"loss": loss} | self.compute_metrics(x, y, y_pred)
+
+    x, y = problem(40)
+    model = (Stepping if own_step else Own)([lm.Input((3,)), layers.Dense(2, "softmax")])
+    model.compile(lm.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    logs = {name: values[0] for name, values in model.fit(x, y, batch_size=10, verbose=0).history.items()}
+    p = model.predict(x)
+    assert list(logs) == ["loss", "accuracy", "rows"]
+    assert logs["loss"] == pytest.approx(-np.log(p[np.arange(40), y]).mean(), rel=1e-5)
+    assert logs["accuracy"] == pytest.approx((p.argmax(1) == y).mean())
+    assert logs["rows"] == 10
 
 
 def test_several_inputs_and_outputs():
