@@ -25,8 +25,8 @@ def main() -> None:
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except TyperException as error:
-        command = [word for word in sys.argv[1:2] if word in commands]
-        usage = " ".join(["lamina", *command, "--help"])
+        named = [word for word in sys.argv[1:2] if word in commands]
+        usage = " ".join(["lamina", *named, "--help"])
         sys.exit(_failed(f"{error.format_message().rstrip('.')} (see: {usage})"))
     except LaminaError as error:
         # The lines after the first are about Python code.
