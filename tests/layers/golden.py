@@ -21,14 +21,18 @@ def stored(topic: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def check(case: GoldenCase, topic: str, skip: Any = None, atol: float = 2e-5) -> None:
+def close(ours: Any, theirs: Any, what: str = "", tolerance: float = 1e-5) -> None:
+    """Assert that the largest difference is ``tolerance`` of the largest value, or of 1 if that is larger."""
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(1.0, np.abs(theirs).max()), err_msg=what)
+
+
+def check(case: GoldenCase, topic: str, skip: Any = None) -> None:
     """Assert that outputs, gradients and changed weights are Keras's.
 
     Args:
         case: the case.
         topic: the file of stored values.
         skip: function of an output's index that gives the entries to compare, where Keras's are arbitrary elsewhere.
-        atol: the absolute tolerance.
     """
     golden = {name.split("/")[1]: x for name, x in stored(topic).items() if name.startswith(f"{case.name}/")}
     layer = registry.lookup("layers", case.layer)(**case.config)
@@ -66,13 +70,9 @@ def check(case: GoldenCase, topic: str, skip: Any = None, atol: float = 2e-5) ->
     outputs, gradients, changed = results(weights, case.inputs(), steps)
     for index, leaf in enumerate(outputs):
         where = slice(None) if skip is None else skip(index)
-        np.testing.assert_allclose(
-            np.asarray(leaf)[where], golden[f"output{index}"][where], rtol=2e-4, atol=atol, err_msg=f"output {index}"
-        )
+        close(np.asarray(leaf)[where], golden[f"output{index}"][where], f"output {index}")
     assert len(gradients) == sum(name.startswith("gradient") for name in golden)
     for index, gradient in enumerate(gradients if skip is None else ()):
-        np.testing.assert_allclose(
-            gradient, golden[f"gradient{index}"], rtol=5e-4, atol=5e-5, err_msg=f"gradient {index}"
-        )
+        close(gradient, golden[f"gradient{index}"], f"gradient {index}")
     for index, weight in enumerate(changed if case.steps else ()):
-        np.testing.assert_allclose(weight, golden[f"weight{index}"], rtol=1e-4, atol=1e-5)
+        close(weight, golden[f"weight{index}"], f"weight {index}")

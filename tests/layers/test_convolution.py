@@ -14,6 +14,7 @@ from lamina.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, Conv3D, C
 from lamina.layers.core import Input
 from lamina.layers.separable import DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from tests.golden import make_convolution as golden
+from tests.layers.golden import close
 
 FILE = np.load(Path(golden.__file__).with_name("convolution.npz"))
 
@@ -49,7 +50,7 @@ def check(index):
     assert y.shape == expected.shape
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     gradients = np.concatenate([np.ravel(g) for g in (dx, *dw)])
-    np.testing.assert_allclose(gradients, FILE[f"{index}_gradients"], rtol=1e-4, atol=2e-5)
+    close(gradients, FILE[f"{index}_gradients"])
 
 
 @pytest.mark.parametrize("index", cases("Conv"))

@@ -22,6 +22,7 @@ from lamina.layers.recurrent import (
     SimpleRNNCell,
     StackedRNNCells,
 )
+from tests.layers.golden import close
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "recurrent.npz"))
 X, MASK, STATES = GOLDEN["x"], GOLDEN["mask"], GOLDEN["states"]
@@ -53,7 +54,7 @@ def assert_golden(name, layer, x, **kwargs):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     expected = [GOLDEN[f"{name}/to_x"], *parts(name, "to_weight")]
     for ours, theirs in zip(gradients.values(), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        close(ours, theirs)
 
 
 LAYERS = {
@@ -124,12 +125,12 @@ def test_equals_torch(name, make, count):
     for i, ours in enumerate(states):
         np.testing.assert_allclose(ours, GOLDEN[f"{name}/state{i}"], rtol=1e-5, atol=1e-6)
     gradients = list(gradients.values())
-    np.testing.assert_allclose(gradients[0], GOLDEN[f"{name}/to_x"], rtol=1e-4, atol=1e-6)
+    close(gradients[0], GOLDEN[f"{name}/to_x"])
     theirs = GOLDEN[f"{name}/to_weight0"]
     if name == "torch_gru":
         r, z, n = np.split(theirs, 3)
         theirs = np.concatenate([z, r, n])
-    np.testing.assert_allclose(gradients[1], theirs.T, rtol=1e-4, atol=1e-5)
+    close(gradients[1], theirs.T)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
