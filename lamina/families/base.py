@@ -16,7 +16,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from lamina.core import random
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, DataError, FileError
 from lamina.saving import load_model
@@ -137,7 +136,7 @@ class Family(BaseEstimator):
         self.model_.task = {
             "estimator": type(self).__name__,
             "parameters": _encode(self.get_params(deep=False)),
-            "fitted": _encode({name: getattr(self, name) for name in self._everything_kept()}),
+            "fitted": _encode({name: getattr(self, name) for name in self._all_kept() if hasattr(self, name)}),
         }
         self.model_.save(filepath, overwrite)
 
@@ -160,7 +159,7 @@ class Family(BaseEstimator):
         try:
             estimator = found(**_decode(task["parameters"]))
             for name, value in _decode(task["fitted"]).items():
-                if name not in estimator._everything_kept():
+                if name not in found._all_kept():
                     raise KeyError(name)
                 setattr(estimator, name, value)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -168,12 +167,9 @@ class Family(BaseEstimator):
         estimator.model_ = model
         return estimator
 
-    def _everything_kept(self) -> list[str]:
-        always = ("n_features_in_", "feature_names_in_", "history_", "n_iter_")
-        return [*self._kept, *(name for name in always if name not in self._kept and self._has(name))]
-
-    def _has(self, name: str) -> bool:
-        return hasattr(self, name) or "model_" not in vars(self)
+    @classmethod
+    def _all_kept(cls) -> tuple[str, ...]:
+        return (*cls._kept, "n_features_in_", "feature_names_in_", "history_", "n_iter_")
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a worker process gets the network as the bytes of its model file.
@@ -285,15 +281,11 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        dtype = np.dtype(value["dtype"])
-        if dtype == object:
+        if value["dtype"] == "object":
             array = np.empty(len(value["array"]), object)
             array[:] = value["array"]
             return array
-        return np.array(value["array"], dtype)
+        return np.array(value["array"], value["dtype"])
     if "tuple" in value:
         return tuple(_decode(item) for item in value["tuple"])
     return {_decode(key): _decode(item) for key, item in value["pairs"]}
-
-
-__all__ = ["Family", "finite", "held_out", "load", "random", "whole"]
