@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamina.cli.work import classes_of, described, load_run, scores
+from lamina.cli.work import described, load_run, scores
 
 
 def evaluate(
@@ -13,15 +13,13 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A table with the target, or a folder with a folder per class.")],
 ) -> None:
     """Say how good the model in RUN is on DATA."""
-    model, work = load_run(run)
-    examples = work.read(data)
-    outputs = model.predict(examples.x)
-    typer.echo(f"{data}: {described(scores(work, examples, outputs))}, on {len(examples):,} {work.unit}.")
-    if work.task == "classification":
-        predicted = classes_of(outputs)
-        width = max(len(name) for name in work.class_names)
-        for label, name in enumerate(work.class_names):
-            members = examples.y == label
-            if members.any():
-                right = int((predicted[members] == label).sum())
-                typer.echo(f"  {name:<{width}}  {right:>6,} of {int(members.sum()):>6,} right")
+    estimator, work = load_run(run)
+    examples = work.read(data, estimator)
+    predicted = estimator.predict(examples.x)
+    typer.echo(f"{data}: {described(scores(work, examples, predicted))}, on {len(examples):,} {work.unit}.")
+    width = max((len(name) for name in work.class_names), default=0)
+    for name in work.class_names:
+        members = examples.y == name
+        if members.any():
+            right = int((predicted[members] == name).sum())
+            typer.echo(f"  {name:<{width}}  {right:>6,} of {int(members.sum()):>6,} right")

@@ -1,10 +1,11 @@
 """``lamina inspect``: what is in a model file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lamina import families
 from lamina.core.errors import FileError
 from lamina.saving import load_model, read_description
 
@@ -20,12 +21,16 @@ def inspect(
     description = read_description(path)
     size = path.stat().st_size
     typer.echo(f"{path}: {size:,} bytes, format {description['format']}, written by Lamina {description['lamina']}")
-    task = description.get("task") or {}
-    if task.get("kind") == "pictures":
-        height, width = task["size"]
-        typer.echo(f"For {task['color']} pictures of {height} x {width}: {_some(task['class_names'])}")
-    elif task.get("kind") == "table":
-        schema = task["schema"]
+    estimator = _estimator(path, description)
+    source = getattr(estimator, "source_", {})
+    if estimator is not None:
+        typer.echo(" ".join(repr(estimator).split()))
+    if source.get("kind") == "pictures":
+        height, width, channels = estimator.shape_
+        color = "grayscale" if channels == 1 else "color"
+        typer.echo(f"For {color} pictures of {height} x {width}: {_some(source['class_names'])}")
+    elif source.get("kind") == "table":
+        schema = source["schema"]
         typer.echo(f"For tables: {schema['target']['name']} ({schema['task']}) from")
         for column in schema["columns"]:
             typer.echo(f"  {column['name']}: {column['kind']}" + (f" ({column['reason']})" if column["reason"] else ""))
@@ -37,6 +42,11 @@ def inspect(
     if weights:
         for name, (shape, dtype) in description["tensors"].items():
             typer.echo(f"  {name}  {dtype}{shape}")
+
+
+def _estimator(path: Path, description: dict[str, Any]) -> Any:
+    """The estimator in the file; ``None`` for a model that stands alone."""
+    return families.load(path) if "estimator" in (description.get("task") or {}) else None
 
 
 def _summary(path: Path) -> str:

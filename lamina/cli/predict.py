@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from lamina.cli.work import Work, classes_of, load_run
+from lamina.cli.work import Table, Work, load_run
 from lamina.core.errors import FileError
 
 #: how many predictions are shown on a terminal
@@ -22,10 +21,9 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="A CSV file to write; else the predictions are printed.")] = None,
 ) -> None:
     """Predict for every row or picture of DATA with the model in RUN."""
-    model, work = load_run(run)
-    names, features = work.read_features(data)
-    outputs = model.predict(features)
-    header, rows = _rows(work, names, outputs)
+    estimator, work = load_run(run)
+    names, features = work.read_features(data, estimator)
+    header, rows = _rows(work, names, features, estimator)
     if out is not None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
@@ -43,13 +41,12 @@ def predict(
         typer.echo(f"... and {len(rows) - len(shown):,} more; --out FILE.csv writes all of them.")
 
 
-def _rows(work: Work, names: list[str], outputs: np.ndarray) -> tuple[list[str], list[list[str]]]:
+def _rows(work: Work, names: list[str], features: Any, estimator: Any) -> tuple[list[str], list[list[str]]]:
     first = "picture" if work.kind == "pictures" else "row"
-    if work.task == "regression":
-        target: Any = work.schema.target  # type: ignore[union-attr]
-        return [first, target.name], [[name, f"{value:.6g}"] for name, value in zip(names, outputs[:, 0], strict=True)]
-    predicted = classes_of(outputs)
-    both = np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
-    sure = both[np.arange(len(both)), predicted]
-    rows = [[name, work.class_names[label], f"{p:.4f}"] for name, label, p in zip(names, predicted, sure, strict=True)]
+    if isinstance(work, Table) and work.task == "regression":
+        numbers = estimator.predict(features)
+        return [first, work.target], [[name, f"{value:.6g}"] for name, value in zip(names, numbers, strict=True)]
+    p = estimator.predict_proba(features)
+    answers = estimator.classes_[p.argmax(axis=1)]
+    rows = [[name, answer, f"{sure:.4f}"] for name, answer, sure in zip(names, answers, p.max(axis=1), strict=True)]
     return [first, "prediction", "probability"], rows

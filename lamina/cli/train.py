@@ -5,17 +5,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from lamina import report
-from lamina.callbacks import Callback, CSVLogger, EarlyStopping
+from lamina.callbacks import CSVLogger
 from lamina.cli.work import described, find_work, scores, split
-from lamina.core.config import set_random_seed
 from lamina.core.errors import ConfigError
-
-#: the part of the training data that is kept to watch over training
-VALIDATION = 0.1
 
 
 def train(
@@ -36,49 +31,21 @@ def train(
     out = out or Path("runs") / (data.stem or data.resolve().name)
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; give another --out, or --overwrite to replace it")
-    set_random_seed(seed)
     work, examples = find_work(data, target, family)
     typer.echo(f"{data}: {work.reason}.")
     kept, tested = split(work, examples, test_split, seed)
-    train_part, test_part = examples.take(kept), examples.take(tested)
-    held = max(1, round(VALIDATION * len(train_part))) if len(train_part) >= 20 else 0
-    learnt, watched = train_part.take(np.arange(held, len(kept))), train_part.take(np.arange(held))
-
-    model = work.network(learnt)
-    model.task = work.to_dict()
-    size = batch_size or int(np.clip(2 ** round(np.log2(max(len(learnt) / 40, 1))), 8, 128))
-    passes = epochs or work.recipe.epochs_for(len(learnt))
-    steps = passes * -(-len(learnt) // size)
-    regression = work.task == "regression"
-    loss = "mean_squared_error" if regression else model_loss(len(work.class_names))
-    model.compile(work.recipe.optimizer_for(steps), loss, metrics=["mean_absolute_error" if regression else "accuracy"])
-    typer.echo(
-        f"{len(learnt):,} {work.unit} to learn from, {len(watched):,} to watch over training, {len(test_part):,} to test "
-        f"on; {model.count_params():,} weights, {passes} epochs of {steps // passes} steps."
-    )
+    learnt, unseen = examples.take(kept), examples.take(tested)
+    typer.echo(f"{len(learnt):,} {work.unit} to learn from, {len(unseen):,} to test on.")
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    callbacks: list[Callback] = [CSVLogger(out / "metrics.csv")]
-    if held:
-        callbacks.append(EarlyStopping("val_loss", patience=max(10, passes // 3), restore_best_weights=True))
-    history = model.fit(
-        learnt.x,
-        learnt.y,
-        batch_size=size,
-        epochs=passes,
-        validation_data=(watched.x, watched.y) if held else None,
-        callbacks=callbacks,
-    )
-    model.save(out / "model.safetensors")
-    outputs = model.predict(test_part.x)
-    pictures = work.draw(out, test_part, outputs)
-    report.curves(history.history, out / "curves.png")
-    typer.echo(f"Test: {described(scores(work, test_part, outputs))}, on {len(test_part):,} {work.unit} never seen.")
+    estimator = work.estimator(epochs=epochs, batch_size=batch_size, random_state=seed, verbose=1)
+    estimator.watch(CSVLogger(out / "metrics.csv")).fit(learnt.x, learnt.y)
+    estimator.source_ = work.to_dict()
+    estimator.save(out / "model.safetensors")
+    predicted = estimator.predict(unseen.x)
+    pictures = work.draw(out, unseen, predicted)
+    report.curves(estimator.history_, out / "curves.png")
+    typer.echo(f"Test: {described(scores(work, unseen, predicted))}, on {len(unseen):,} {work.unit} never seen.")
     left = ", ".join(["model.safetensors", "metrics.csv", "curves.png", *pictures])
-    typer.echo(f"{out}: {left}. {time.perf_counter() - started:.1f} s.")
-
-
-def model_loss(classes: int) -> str:
-    """The loss for so many classes."""
-    return "binary_crossentropy" if classes == 2 else "sparse_categorical_crossentropy"
+    typer.echo(f"{out}: {left}. {estimator.model.count_params():,} weights, {time.perf_counter() - started:.1f} s.")

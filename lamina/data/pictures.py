@@ -137,6 +137,17 @@ def find_pictures(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path
     return pictures, others
 
 
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The height and width of the picture in a file, once upright.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    with warnings.catch_warnings():
+        _judge_warnings()
+        return _head(Path(path))[:2]
+
+
 def load_pictures(
     paths: Iterable[str | os.PathLike[str]],
     size: int | tuple[int, int] | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from lamina import families
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, DataError, FileError
 from lamina.saving import load_model
@@ -42,9 +43,14 @@ class Family(BaseEstimator):
 
     # read in _train; every subclass has them as arguments
     validation_fraction: float
-    patience: int
+    patience: int | None
     verbose: int | str
     random_state: int | None
+
+    #: what the data were, as far as the estimator itself need not know; kept in its file
+    source_: dict[str, Any]
+    #: callbacks that somebody else wants to hear from training; see :meth:`watch`
+    _watching: tuple[Callback, ...] = ()
 
     model_: Any
     history_: dict[str, list[float]]
@@ -61,6 +67,11 @@ class Family(BaseEstimator):
         check_is_fitted(self, "model_")
         return self.model_
 
+    def watch(self, *callbacks: Callback) -> Self:
+        """Let ``callbacks`` hear from the next ``fit``."""
+        self._watching = callbacks
+        return self
+
     def _train(
         self,
         model: Any,
@@ -70,6 +81,7 @@ class Family(BaseEstimator):
         *,
         loss: Any = None,
         metrics: Sequence[Any] = (),
+        weighted_metrics: Sequence[Any] = (),
         optimizer: Any = "adam",
         epochs: int,
         batch_size: int,
@@ -79,10 +91,12 @@ class Family(BaseEstimator):
         monitor: str = "val_loss",
     ) -> None:
         """Compile ``model`` and train it; it stops early where there are validation data, and ends with its best epoch."""
-        model.compile(optimizer, loss, metrics=list(metrics))
-        callbacks = list(callbacks)
-        if validation is not None and self.patience:
-            callbacks.append(EarlyStopping(monitor, patience=self.patience, restore_best_weights=True))
+        model.compile(optimizer, loss, metrics=list(metrics), weighted_metrics=list(weighted_metrics) or None)
+        callbacks = [*callbacks, *self._watching]
+        self._watching = ()
+        patience = max(5, epochs // 3) if self.patience is None else self.patience
+        if validation is not None and patience:
+            callbacks.append(EarlyStopping(monitor, patience=patience, restore_best_weights=True))
         history = model.fit(
             x,
             y,
@@ -112,13 +126,16 @@ class Family(BaseEstimator):
         finally:
             config.seed, config.draws = before
 
-    def _forward(self, x: Any, batch_size: int = 256) -> Any:
-        """What the model gives for ``x``, always in batches of one size: a row's result depends on that row alone."""
+    def _forward(self, x: Any, batch_size: int = 256, model: Any = None) -> Any:
+        """What the model gives for ``x``, always in batches of one size: a row's result depends on that row alone.
+
+        ``model`` may be a part of ``model_``, as an encoder.
+        """
         check_is_fitted(self, "model_")
         size = len(jax.tree.leaves(x)[0])
         missing = -size % batch_size
         padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), x) if missing else x
-        return jax.tree.map(lambda a: a[:size], self.model_.predict(padded, batch_size=batch_size))
+        return jax.tree.map(lambda a: a[:size], (model or self.model_).predict(padded, batch_size=batch_size))
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -149,7 +166,8 @@ class Family(BaseEstimator):
         """
         model = load_model(filepath)
         task = model.task if isinstance(model.task, dict) else {}
-        found = _FAMILIES.get(str(task.get("estimator")))
+        name = str(task.get("estimator"))
+        found = _FAMILIES.get(name) or (getattr(families, name) if name in families.__all__ else None)
         if found is None:
             raise FileError(
                 f"{filepath} holds a model, but not one of a family.\nWrite:  lm.load_model({str(filepath)!r})"
@@ -169,7 +187,7 @@ class Family(BaseEstimator):
 
     @classmethod
     def _all_kept(cls) -> tuple[str, ...]:
-        return (*cls._kept, "n_features_in_", "feature_names_in_", "history_", "n_iter_")
+        return (*cls._kept, "source_", "n_features_in_", "feature_names_in_", "history_", "n_iter_")
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a worker process gets the network as the bytes of its model file.
@@ -270,6 +288,8 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     if isinstance(value, dict):
         return {"pairs": [[_encode(key), _encode(item)] for key, item in value.items()]}
+    if isinstance(value, Path):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(f"a setting of type {type(value).__name__} cannot be written to a file: {value!r}")
