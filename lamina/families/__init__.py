@@ -12,6 +12,17 @@ _PLACES = {
     "FCNNRegressor": "fcnn",
     "CNNClassifier": "cnn",
     "CNNRegressor": "cnn",
+    "ImageTranslator": "translator",
+    "RNNClassifier": "rnn",
+    "RNNForecaster": "rnn_forecaster",
+    "RNNLanguageModel": "rnn_language",
+    "Autoencoder": "autoencoder",
+    "VariationalAutoencoder": "autoencoder_variational",
+    "GAN": "gan",
+    "SuperResolution": "super_resolution",
+    "TransformerClassifier": "transformer_classifier",
+    "TransformerLanguageModel": "transformer",
+    "TransformerEncoder": "transformer_pretrained",
 }
 
 __all__ = ["load", *_PLACES]

@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from lamina import families
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, DataError, FileError
-from lamina.saving import load_model
+from lamina.models.model import Model
+from lamina.saving import load_model, read_description
 from lamina.training.callbacks import Callback, EarlyStopping
 
 #: name -> class, for reading model files
@@ -164,9 +165,10 @@ class Family(BaseEstimator):
         Raises:
             FileError: if there is none, or one of another kind.
         """
-        model = load_model(filepath)
-        task = model.task if isinstance(model.task, dict) else {}
+        task = read_description(filepath).get("task")
+        task = task if isinstance(task, dict) else {}
         name = str(task.get("estimator"))
+        # importing the estimator registers what its network is made of
         found = _FAMILIES.get(name) or (getattr(families, name) if name in families.__all__ else None)
         if found is None:
             raise FileError(
@@ -174,6 +176,7 @@ class Family(BaseEstimator):
             )
         if not issubclass(found, cls):
             raise FileError(f"{filepath} holds a {found.__name__}.\nWrite:  {found.__name__}.load({str(filepath)!r})")
+        model = load_model(filepath)
         try:
             estimator = found(**_decode(task["parameters"]))
             for name, value in _decode(task["fitted"]).items():
@@ -190,22 +193,29 @@ class Family(BaseEstimator):
         return (*cls._kept, "source_", "n_features_in_", "feature_names_in_", "history_", "n_iter_")
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a worker process gets the network as the bytes of its model file.
+        # A copy or a worker process gets networks as the bytes of their model files.
         state = dict(super().__getstate__())
-        if "model_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.safetensors"
-                state["model_"].save(path)
-                state["model_"] = path.read_bytes()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            for name, value in state.items():
+                if isinstance(value, Model):
+                    value.save(path)
+                    state[name] = _ModelFile(path.read_bytes())
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state.get("model_"), bytes):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.safetensors"
-                path.write_bytes(state["model_"])
-                state = state | {"model_": load_model(path)}
+        state = dict(state)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            for name, value in state.items():
+                if isinstance(value, _ModelFile):
+                    path.write_bytes(value)
+                    state[name] = load_model(path)
         super().__setstate__(state)
+
+
+class _ModelFile(bytes):
+    """The content of a model file."""
 
 
 def load(filepath: str | Path) -> Family:

@@ -154,10 +154,9 @@ class _CNN(Family):
     dtype_: str
 
     def _augmentations(self) -> tuple[str, ...]:
-        if self.augment is None or isinstance(self.augment, str):
-            names = {"auto": AUTO, None: ()}.get(self.augment, (self.augment,))
-        else:
-            names = tuple(self.augment)
+        names: Sequence[str] = () if self.augment is None else self.augment
+        if isinstance(names, str):
+            names = AUTO if names == "auto" else (names,)
         for name in names:
             if name not in AUGMENTATIONS:
                 raise ConfigError(
@@ -475,7 +474,13 @@ class CNNRegressor(RegressorMixin, _CNN):
 def _bytes(X: Any) -> Any:
     """Whole numbers from 0 to 255 as uint8, whatever they are kept in."""
     X = np.asarray(X) if hasattr(X, "dtype") else X
-    if hasattr(X, "dtype") and X.dtype.kind in "iu" and X.dtype != np.uint8 and X.size and 0 <= X.min() <= X.max() < 256:
+    if (
+        hasattr(X, "dtype")
+        and X.dtype.kind in "iu"
+        and X.dtype != np.uint8
+        and X.size
+        and 0 <= X.min() <= X.max() < 256
+    ):
         return X.astype("uint8")
     return X
 

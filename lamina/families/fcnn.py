@@ -311,7 +311,9 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
             )
         self.classes_, targets = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
-            raise DataError(f"every row has the class {self.classes_.tolist()[0]!r}; a classifier needs at least two classes.")
+            raise DataError(
+                f"every row has the class {self.classes_.tolist()[0]!r}; a classifier needs at least two classes."
+            )
         return targets.astype("int32")
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:

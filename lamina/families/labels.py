@@ -37,19 +37,23 @@ def encoded(y: Any, rows: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     try:
         classes, places, counts = np.unique(y, return_inverse=True, return_counts=True)
     except TypeError:
-        raise DataError("y mixes classes of several types, as texts and numbers.\nWrite:  y = [str(v) for v in y]") from None
+        raise DataError(
+            "y mixes classes of several types, as texts and numbers.\nWrite:  y = [str(v) for v in y]"
+        ) from None
     if len(classes) < 2:
         raise DataError(f"every example has the class {classes[0]!r}; a classifier needs at least two classes.")
     if counts.min() < least:
-        few = classes[counts.argmin()]
+        few, count = classes[counts.argmin()], int(counts.min())
         raise DataError(
-            f"class {str(few)!r} has {counts.min()} example{'s' * (counts.min() != 1)}; at least {least} are needed.\n"
+            f"class {str(few)!r} has {count} example{'s' * (count != 1)}; at least {least} are needed.\n"
             "Leave the class out, or join it with another."
         )
     return classes, places.astype("int32")
 
 
-def class_weights(weight: Mapping[Any, float] | str | None, classes: np.ndarray, y: np.ndarray) -> dict[int, float] | None:
+def class_weights(
+    weight: Mapping[Any, float] | str | None, classes: np.ndarray, y: np.ndarray
+) -> dict[int, float] | None:
     """The factor of each class, by its place in ``classes``.
 
     Args:

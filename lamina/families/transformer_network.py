@@ -1,0 +1,401 @@
+"""The transformer: blocks of self-attention, and the networks made of them.
+
+Tokens are whole numbers, ``(batch, length)``; -1 stands where a shorter text has none. Vaswani et al. (2017),
+https://arxiv.org/abs/1706.03762
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.activations import gelu
+from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.registry import register
+from lamina.core.shapes import Shape
+from lamina.core.state import Array, bind
+from lamina.families.tokenizer import END, SPECIAL, by_length
+from lamina.initializers import RandomNormal
+from lamina.kernels.attention import dot_product_attention
+from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
+from lamina.layers.base import Layer, layer
+from lamina.models.model import Model
+
+#: keys and values of every position so far, ``(batch, context, heads, size)`` each, of one block
+Cache = tuple[Array, Array]
+POOLINGS = ("mean", "cls", "last")
+
+
+@register("activations", "gelu_new", "gelu_pytorch_tanh")
+def gelu_tanh(x: Any) -> Array:
+    r"""The Gaussian error linear unit with :math:`\tanh` in place of the error function, as in GPT-2."""
+    # Worked out again in the backward pass, which takes less time than reading what would be kept.
+    return jax.checkpoint(lambda x: gelu(x, approximate=True))(jnp.asarray(x))
+
+
+@layer
+class SelfAttention(Layer):
+    """Attention of each position to the others: one product for queries, keys and values, then all heads at once.
+
+    Args:
+        heads: the number of heads, a divisor of the width.
+        causal: whether a position sees only those up to itself.
+        dropout: the fraction of the result to drop in training.
+    """
+
+    def __init__(self, heads: int, causal: bool = False, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.causal, self.dropout = heads, causal, dropout
+        self.drop = Dropout(dropout)
+
+    def build(self, x_shape: Shape) -> None:
+        width = self.axis_length(x_shape, -1)
+        self.project = Dense(3 * width, dtype=self.dtype_policy)
+        self.merge = Dense(width, dtype=self.dtype_policy)
+
+    def call(self, x: Array, seen: Array | None = None, cache: Cache | None = None, position: Any = 0) -> Any:
+        """The result, ``(batch, length, width)``, and with a cache that of the next call.
+
+        Args:
+            x: shape ``(batch, length, width)``.
+            seen: shape ``(batch, length)``, True for the positions that may be seen.
+            cache: keys and values of the positions before.
+            position: where ``x`` begins.
+        """
+        batch, length, width = x.shape
+        query, key, value = jnp.split(self.project(x).reshape(batch, length, 3 * self.heads, -1), 3, axis=2)
+        mask = None if seen is None else seen[:, None, None, :]
+        if cache is not None:
+            key, value = (
+                jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
+                for old, new in zip(cache, (key, value), strict=True)
+            )
+            mask = jnp.arange(key.shape[1])[None, :] <= position + jnp.arange(length)[:, None]
+        causal = self.causal and cache is None
+        taken = dot_product_attention(query, key, value, mask=mask, causal=causal)
+        result = self.drop(self.merge(taken.reshape(batch, length, width)))
+        return result if cache is None else (result, (key, value))
+
+
+@layer
+class TransformerBlock(Layer):
+    """Self-attention, then a small network for each position; each is added to what it was given, and normalized.
+
+    Args:
+        heads: heads of attention.
+        hidden: the width of the small network.
+        causal: whether a position sees only those up to itself.
+        normalize_first: whether each part normalizes its input (as in GPT-2) rather than the sum (as in BERT).
+        activation: the activation of the small network.
+        dropout: the fraction to drop in training.
+        epsilon: what keeps the normalization finite.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        hidden: int,
+        causal: bool = False,
+        normalize_first: bool = True,
+        activation: Any = "gelu_tanh",
+        dropout: float = 0.0,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.hidden, self.causal, self.normalize_first = heads, hidden, causal, normalize_first
+        self.activation, self.dropout, self.epsilon = activation, dropout, epsilon
+        self.attention = SelfAttention(heads, causal, dropout)
+        self.attention_norm = LayerNormalization(epsilon=epsilon)
+        self.up = Dense(hidden, activation)
+        self.drop = Dropout(dropout)
+        self.norm = LayerNormalization(epsilon=epsilon)
+
+    def build(self, x_shape: Shape) -> None:
+        self.down = Dense(self.axis_length(x_shape, -1))
+
+    def call(self, x: Array, seen: Array | None = None, cache: Cache | None = None, position: Any = 0) -> Any:
+        first = self.normalize_first
+        taken = self.attention(self.attention_norm(x) if first else x, seen, cache, position)
+        taken, cache = taken if cache is not None else (taken, None)
+        x = x + taken if first else self.attention_norm(x + taken)
+        change = self.drop(self.down(self.up(self.norm(x) if first else x)))
+        x = x + change if first else self.norm(x + change)
+        return x if cache is None else (x, cache)
+
+
+@register("models")
+class Transformer(Model):
+    """Tokens in, a vector for each out: embeddings of token and position, then blocks.
+
+    Args:
+        vocabulary: the number of tokens.
+        context: the longest text.
+        depth: the number of blocks.
+        width: the length of the vectors.
+        heads: heads of attention, a divisor of the width.
+        hidden: the width of each block's small network; four times ``width`` if none is given.
+        causal: whether a position sees only those up to itself, as in GPT.
+        normalize_first: whether blocks normalize their input, as in GPT-2, rather than their sums, as in BERT.
+        activation: the activation inside the blocks.
+        dropout: the fraction to drop in training.
+        epsilon: what keeps the normalization finite.
+
+    Raises:
+        ConfigError: for sizes below 1, or heads that do not divide the width.
+
+    >>> Transformer(vocabulary=10, context=8, depth=1, width=4, heads=2)(jnp.array([[3, 1, -1]])).shape
+    (1, 3, 4)
+    """
+
+    input_dtype = "int32"
+
+    def __init__(
+        self,
+        vocabulary: int,
+        context: int,
+        depth: int = 4,
+        width: int = 128,
+        heads: int = 4,
+        hidden: int | None = None,
+        causal: bool = False,
+        normalize_first: bool = True,
+        activation: Any = "gelu_tanh",
+        dropout: float = 0.0,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        sizes = {"vocabulary": vocabulary, "context": context, "depth": depth, "width": width, "heads": heads}
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise ConfigError(f"Transformer expects {name} as a whole number of at least 1; received {size!r}")
+        if width % heads:
+            raise ConfigError(f"Transformer expects heads that divide the width {width}; received {heads}")
+        self.vocabulary, self.context, self.depth, self.width, self.heads = vocabulary, context, depth, width, heads
+        self.hidden, self.causal, self.normalize_first = hidden, causal, normalize_first
+        self.activation, self.dropout, self.epsilon = activation, dropout, epsilon
+        self.tokens = Embedding(vocabulary, width, RandomNormal(0.0, 0.02))
+        self.positions = Embedding(context, width, RandomNormal(0.0, 0.02))
+        self.drop = Dropout(dropout)
+        self.norm = LayerNormalization(epsilon=epsilon)
+        self.blocks = [
+            TransformerBlock(heads, hidden or 4 * width, causal, normalize_first, activation, dropout, epsilon)
+            for _ in range(depth)
+        ]
+
+    def call(self, tokens: Array) -> Array:
+        x = self._embed(tokens, 0)
+        # what stands at the end of a text is not seen by a causal network anyway
+        seen = None if self.causal else tokens >= 0
+        for block in self.blocks:
+            x = block(x, seen)
+        return self.norm(x) if self.normalize_first else x
+
+    def advance(self, tokens: Array, caches: list[Cache], position: Any) -> tuple[Array, list[Cache]]:
+        """The vectors of ``tokens`` that stand at ``position`` and after, with what stands before in ``caches``."""
+        x = self._embed(tokens, position)
+        following = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block(x, None, cache, position)
+            following.append(cache)
+        return (self.norm(x) if self.normalize_first else x), following
+
+    def empty_caches(self, batch: int = 1) -> list[Cache]:
+        """Caches before the first token."""
+        zeros = jnp.zeros((batch, self.context, self.heads, self.width // self.heads), self.compute_dtype)
+        return [(jnp.array(zeros), jnp.array(zeros)) for _ in self.blocks]
+
+    def _embed(self, tokens: Array, position: Any) -> Array:
+        if tokens.shape[1] > self.context:
+            raise ShapeError(f"the network sees {self.context} tokens at a time; received {tokens.shape[1]}.")
+        places = position + jnp.arange(tokens.shape[1])
+        x = self.tokens(jnp.maximum(tokens, 0)) + self.positions(places)
+        return self.drop(x if self.normalize_first else self.norm(x))
+
+
+@register("models")
+class LanguageModel(Model):
+    """A causal transformer that gives scores for the next token; the scores' weights are the tokens' embeddings.
+
+    Args:
+        transformer: the network below.
+
+    Input ``(batch, length)``, output ``(batch, length, vocabulary)``.
+
+    Radford et al. (2019), *Language models are unsupervised multitask learners*
+    """
+
+    input_dtype = "int32"
+
+    def __init__(self, transformer: Transformer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.transformer = transformer
+
+    def call(self, tokens: Array) -> Array:
+        return self._scores(self.transformer(tokens))
+
+    def _scores(self, x: Array) -> Array:
+        return jnp.matmul(x, self.transformer.tokens.embeddings.value.T)
+
+    @functools.cached_property
+    def next_token(self) -> Callable[..., tuple[Array, list[Cache]]]:
+        """The compiled step of generation.
+
+        Called with caches (whose memory it takes), tokens ``(1, length)``, how many of them count, the position of the
+        first one, a key, how many keys were drawn from it, and the settings of :func:`drawn`; gives a token and caches.
+        """
+
+        def step(
+            caches: list[Cache], tokens: Array, length: Any, position: Any, key: Array, number: Any, *settings: Any
+        ) -> tuple[Array, list[Cache]]:
+            x, caches = self.transformer.advance(tokens, caches, position)
+            last = jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1)
+            return drawn(self._scores(last)[0, 0], jax.random.fold_in(key, number), *settings), caches
+
+        return compiled(self, step, donate_argnums=1)
+
+    @functools.cached_property
+    def likelihoods(self) -> Callable[[np.ndarray], Array]:
+        """The compiled logarithm of the probability of each token but the first; 0 where there is none."""
+
+        def step(tokens: Array) -> Array:
+            shares = jax.nn.log_softmax(self(tokens[:, :-1]))
+            after = tokens[:, 1:, None]
+            return jnp.where(after < 0, 0, jnp.take_along_axis(shares, jnp.maximum(after, 0), axis=2))[..., 0]
+
+        return compiled(self, step)
+
+
+def compiled(model: Model, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """``step`` compiled, with the variables of ``model`` as its first argument, which is filled in."""
+    variables = model.named_variables()
+
+    @functools.partial(jax.jit, **options)
+    def run(values: dict[str, Array], *args: Any) -> Any:
+        with bind({variables[path]: value for path, value in values.items()}, training=False):
+            return step(*args)
+
+    return lambda *args: run({path: variable.stored for path, variable in variables.items()}, *args)
+
+
+def drawn(scores: Array, key: Array, temperature: Any, top_k: Any, top_p: Any, may_end: Any) -> Array:
+    """A token drawn from ``softmax(scores / temperature)``.
+
+    Only the ``top_k`` likeliest tokens are drawn from, and of these only the likeliest that together have probability
+    ``top_p``; at temperature 0 only the likeliest one. Tokens that stand for no text are not drawn, but for that of the
+    end, if ``may_end``.
+
+    Holtzman et al. (2019), https://arxiv.org/abs/1904.09751
+
+    >>> scores = jnp.array([0.0, 0.0, 0.0, 1.0, 3.0, 2.0])
+    >>> int(drawn(scores, jax.random.key(0), 1.0, 1, 1.0, True))
+    4
+    """
+    token = jnp.arange(len(scores))
+    scores = jnp.where((token >= len(SPECIAL)) | ((token == END) & may_end), scores, -jnp.inf)
+    order = jnp.argsort(-scores)
+    sorted_scores = scores[order] / jnp.maximum(temperature, 1e-6)
+    sorted_scores = jnp.where(token < top_k, sorted_scores, -jnp.inf)
+    shares = jax.nn.softmax(sorted_scores)
+    before = jnp.cumsum(shares) - shares
+    rank = jax.random.categorical(key, jnp.where(before < top_p, sorted_scores, -jnp.inf))
+    return order[jnp.where(temperature > 0, rank, 0)]
+
+
+@register("models")
+class MaskedLanguageModel(Model):
+    """A transformer that guesses tokens that were hidden from it.
+
+    Args:
+        transformer: the network below.
+
+    Input: a dictionary of ``tokens``, ``(batch, length)``, and ``places``, ``(batch, guesses)``, the positions to guess.
+    Output: scores, ``(batch, guesses, vocabulary)``.
+
+    Devlin et al. (2018), https://arxiv.org/abs/1810.04805
+    """
+
+    def __init__(self, transformer: Transformer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.transformer = transformer
+        self.dense = Dense(transformer.width, transformer.activation)
+        self.norm = LayerNormalization(epsilon=transformer.epsilon)
+
+    def call(self, inputs: dict[str, Array]) -> Array:
+        x = jnp.take_along_axis(self.transformer(inputs["tokens"]), inputs["places"][:, :, None], axis=1)
+        return jnp.matmul(self.norm(self.dense(x)), self.transformer.tokens.embeddings.value.T)
+
+
+@register("models")
+class TextVectors(Model):
+    """A transformer whose vectors of all tokens become one for each text.
+
+    Args:
+        transformer: the network below.
+        pooling: ``"mean"`` of the tokens, ``"cls"`` for the first or ``"last"`` for the last one.
+        normalize: whether vectors are brought to length 1.
+
+    Input ``(batch, length)``, output ``(batch, width)``; zeros for a text without tokens.
+    """
+
+    input_dtype = "int32"
+
+    def __init__(self, transformer: Transformer, pooling: str = "mean", normalize: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if pooling not in POOLINGS:
+            raise ConfigError(f"pooling is one of {', '.join(map(repr, POOLINGS))}; received {pooling!r}")
+        self.transformer, self.pooling, self.normalize = transformer, pooling, normalize
+
+    def call(self, tokens: Array) -> Array:
+        x, counts = self.transformer(tokens), (tokens >= 0).astype(self.compute_dtype)
+        if self.pooling != "mean":
+            at = jnp.sum(tokens >= 0, axis=1) - 1 if self.pooling == "last" else jnp.zeros(len(tokens), int)
+            counts = (jnp.arange(tokens.shape[1]) == at[:, None]).astype(x.dtype) * counts
+        vectors = jnp.einsum("bl,blw->bw", counts, x) / jnp.maximum(jnp.sum(counts, axis=1, keepdims=True), 1)
+        if self.normalize:
+            length = jnp.sqrt(jnp.sum(vectors**2, axis=1, keepdims=True))
+            vectors = vectors / jnp.maximum(length, 1e-12)
+        return vectors
+
+
+@register("models")
+class TextClassifier(Model):
+    """Probabilities of classes from the vector of a text.
+
+    Args:
+        vectors: the network below.
+        classes: the number of classes.
+        dropout: the fraction of the vector to drop in training.
+    """
+
+    input_dtype = "int32"
+
+    def __init__(self, vectors: TextVectors, classes: int, dropout: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.vectors, self.classes, self.dropout = vectors, classes, dropout
+        self.drop = Dropout(dropout)
+        self.dense = Dense(classes, "softmax")
+
+    def call(self, tokens: Array) -> Array:
+        return self.dense(self.drop(self.vectors(tokens)))
+
+
+def outputs(model: Model, tokens: Sequence[np.ndarray], limit: int) -> np.ndarray:
+    """What the model gives for each sequence of up to ``limit`` tokens, ``(texts, ...)``, in batches of about 512 tokens.
+
+    A text's length alone decides about the shape that it is computed in, so its result depends on that text alone.
+    """
+    found: np.ndarray | None = None
+    for places, rows in by_length(tokens, limit):
+        batch = max(1, 512 // rows.shape[1])
+        rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % batch, axis=0)])
+        results = model.predict(rows, batch_size=batch)[: len(places)]
+        if found is None:
+            found = np.empty((len(tokens), *results.shape[1:]), results.dtype)
+        found[places] = results
+    assert found is not None
+    return found

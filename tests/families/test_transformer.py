@@ -1,0 +1,595 @@
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from sklearn.base import clone
+
+import lamina as lm
+from lamina.core.errors import ConfigError, DataError, FileError, ShapeError, StateError
+from lamina.families.base import load
+from lamina.families.tokenizer import (
+    END,
+    UNKNOWN,
+    CharacterTokenizer,
+    SubwordTokenizer,
+    read_texts,
+    texts_in,
+    tokenizer_from,
+)
+from lamina.families.transformer import TransformerClassifier, TransformerEncoder, TransformerLanguageModel
+from lamina.families.transformer_classifier import _class_weights, hidden
+from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, drawn
+
+VERSE = "to be or not to be, that is the question. " * 30
+SMALL = {"layers": 1, "width": 32, "heads": 2, "context": 16, "batch_size": 16, "verbose": 0, "random_state": 0}
+
+
+def language_model(**changes):
+    return TransformerLanguageModel(**SMALL | {"epochs": 40, "learning_rate": 1e-2} | changes)
+
+
+@pytest.fixture(scope="module")
+def poet():
+    return language_model().fit(VERSE)
+
+
+# -- tokenizers --------------------------------------------------------------------------------------------------------
+
+
+def test_characters_have_one_token_each_and_come_back():
+    tokenizer = CharacterTokenizer.train(["hello", "wörld"])
+    tokens = tokenizer.encode(["hello wörld"])[0]
+    assert tokens[0] == END
+    assert tokens[6] == UNKNOWN  # the space
+    assert tokenizer.decode(tokens) == "hellowörld"
+    assert tokenizer.encode([""])[0].tolist() == [END]
+    assert tokenizer.encode(["hello"], limit=3)[0].tolist() == tokens[:3].tolist()
+
+
+def test_byte_pairs_hold_any_text_and_keep_to_their_size():
+    tokenizer = SubwordTokenizer.train([VERSE], 280)
+    assert tokenizer.size == 280
+    text = "to be  or 東京 <end>\n"
+    tokens = tokenizer.encode([text])[0]
+    assert tokens[0] == END
+    assert END not in tokens[1:]
+    assert tokenizer.decode(tokens[1:]) == text
+    assert len(tokenizer.encode(["that is the question"])[0]) < 12
+    again = tokenizer_from(tokenizer.to_json())
+    assert again.encode([text])[0].tolist() == tokens.tolist()
+    assert again.encode([text], limit=3)[0].tolist() == tokens[:3].tolist()
+
+
+def test_texts_are_lists_of_strings():
+    assert texts_in(np.array(["a", ""])) == ["a", ""]
+    with pytest.raises(DataError, match=r"Write:  \[X\]"):
+        texts_in("one text")
+    with pytest.raises(DataError, match=r"X\[1\] is None"):
+        texts_in(["a", None])
+    with pytest.raises(DataError, match="no text"):
+        texts_in([])
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_gives_what_the_whole_text_gives():
+    model = LanguageModel(Transformer(20, 12, depth=2, width=16, heads=4, causal=True))
+    tokens = np.random.default_rng(0).integers(0, 20, (1, 12)).astype("int32")
+    model.build((None, 12))
+    at_once = model.transformer.predict(tokens)
+    advance = lm.jit(model.transformer.advance)
+    vectors, caches = advance(jnp.asarray(tokens[:, :5]), model.transformer.empty_caches(), 0)
+    one_by_one = [vectors]
+    for place in range(5, 12):
+        vectors, caches = advance(jnp.asarray(tokens[:, place : place + 1]), caches, place)
+        one_by_one.append(vectors)
+    np.testing.assert_allclose(jnp.concatenate(one_by_one, axis=1), at_once, atol=1e-5)
+
+
+def test_a_causal_network_does_not_look_ahead_and_padding_is_not_seen():
+    rows = np.array([[1, 2, 3, 4], [1, 2, 9, 9]], "int32")
+    causal = Transformer(10, 8, depth=1, width=8, heads=2, causal=True).predict(rows)
+    np.testing.assert_allclose(causal[0, :2], causal[1, :2], atol=1e-6)
+    assert np.abs(causal[0, 2:] - causal[1, 2:]).min() > 0.01
+    both = Transformer(10, 8, depth=1, width=8, heads=2)
+    longer = np.pad(rows[:1], [(0, 0), (0, 2)], constant_values=-1)
+    np.testing.assert_allclose(both.predict(longer)[0, :4], both.predict(rows)[0], atol=1e-6)
+    for pooling in ("mean", "cls", "last"):
+        vectors = TextVectors(both, pooling)
+        np.testing.assert_allclose(vectors.predict(longer)[0], vectors.predict(rows)[0], atol=1e-6)
+        assert not np.any(vectors.predict(np.full((1, 4), -1, "int32")))
+
+
+def test_drawing_keeps_to_temperature_top_k_and_top_p():
+    scores = jnp.array([9.0, 9.0, 9.0, 1.0, 3.0, 2.0])
+
+    def all_drawn(*settings, may_end=False):
+        return {int(drawn(scores, jax.random.key(i), *settings, may_end)) for i in range(60)}
+
+    assert all_drawn(1.0, 6, 1.0) == {3, 4, 5}
+    assert all_drawn(0.0, 6, 1.0) == {4}
+    assert all_drawn(1.0, 2, 1.0) == {4, 5}
+    assert all_drawn(1.0, 6, 0.7) == {4, 5}
+    assert all_drawn(1.0, 6, 0.5) == {4}
+    assert all_drawn(1.0, 6, 1.0, may_end=True) >= {0}
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(ConfigError, match="heads that divide the width 10"):
+        Transformer(5, 4, width=10, heads=3)
+    with pytest.raises(ConfigError, match="vocabulary"):
+        Transformer(0, 4)
+    with pytest.raises(ConfigError, match="pooling is one of"):
+        TextVectors(Transformer(5, 4), "max")
+
+
+# -- the language model ------------------------------------------------------------------------------------------------
+
+
+def test_a_language_model_learns_what_follows(poet):
+    assert poet.perplexity(VERSE) < 1.6  # of about 20 characters
+    assert poet.generate("to be or not ", max_tokens=12, temperature=0).startswith("to be")
+    assert poet.score("question") > poet.score("zzzzzzzz")
+    assert poet.steps_ == poet.n_iter_ * 5
+
+
+def test_score_is_the_mean_over_all_pieces_of_a_text(poet):
+    text = "that is the question, or not to be, that is it"
+    tokens = poet.tokenizer_.encode([text])[0]
+    found = []
+    for at in range(0, len(tokens) - 1, 16):
+        piece = tokens[at : at + 17]
+        shares = jax.nn.log_softmax(poet.model_(piece[None, :-1]))[0]
+        found += [float(shares[i, after]) for i, after in enumerate(piece[1:])]
+    assert math.isclose(poet.score(text), np.mean(found), rel_tol=1e-4)
+    assert math.isclose(poet.perplexity(text), math.exp(-np.mean(found)), rel_tol=1e-3)
+
+
+def test_generation_is_as_asked_for(poet):
+    assert poet.generate("to", max_tokens=0) == ""
+    free = {"max_tokens": 40, "random_state": 3, "temperature": 1.5}
+    text = poet.generate("to", **free)
+    assert len(text) == 40  # longer than the context; one text alone has no end to learn
+    assert poet.generate("to", **free) == text
+    assert poet.generate("to", **free | {"random_state": 4}) != text
+    pieces = list(poet.generate("to", **free, stream=True))
+    assert len(pieces) > 1
+    assert "".join(pieces) == text
+    word = text[5:8]
+    before = text[: text.index(word)]
+    assert poet.generate("to", **free, stop=word) == before
+    assert "".join(poet.generate("to", **free, stop=["never there", word], stream=True)) == before
+    greedy = poet.generate("to", max_tokens=40, temperature=0)
+    assert poet.generate("to", max_tokens=40, top_k=1) == greedy
+    assert poet.generate("to", max_tokens=40, top_p=1e-6) == greedy
+    assert len(poet.generate("", max_tokens=5)) == 5
+    assert len(poet.generate("§ unknown", max_tokens=5)) == 5
+    assert len(poet.generate(VERSE, max_tokens=5)) == 5
+
+
+def test_nothing_is_compiled_from_token_to_token(poet, caplog):
+    poet.generate("to be", max_tokens=30)
+    with jax.log_compiles():
+        poet.generate("or not to be", max_tokens=40, temperature=0.3, top_k=3, top_p=0.9, random_state=1)
+    assert not [record for record in caplog.records if "step" in record.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1}, "temperature is"),
+        ({"top_p": 0}, "top_p is"),
+        ({"top_k": 0}, "top_k is"),
+        ({"max_tokens": -1}, "max_tokens is"),
+        ({"stop": ""}, "stop is"),
+        ({"random_state": -1}, "random_state is"),
+    ],
+)
+def test_generation_refuses_what_it_cannot_do(poet, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        poet.generate("to", **settings)
+
+
+def test_texts_come_to_an_end_where_several_were_given():
+    model = language_model(epochs=60).fit(["abc", "abc", "abc"] * 40)
+    assert model.generate("a", max_tokens=30, temperature=0) == "bc"
+    assert model.generate("", max_tokens=30, temperature=0) == "abc"
+
+
+def test_a_language_model_is_saved_whole(poet, tmp_path):
+    poet.save(tmp_path / "poet.safetensors")
+    again = load(tmp_path / "poet.safetensors")
+    assert again.get_params() == poet.get_params()
+    assert again.score(VERSE) == poet.score(VERSE)
+    assert again.generate("to", random_state=1) == poet.generate("to", random_state=1)
+    assert isinstance(lm.load_model(tmp_path / "poet.safetensors"), LanguageModel)
+
+
+def test_the_same_seed_gives_the_same_network_and_a_clone_is_unfitted(poet):
+    short = {"epochs": 1, "steps_per_epoch": 2, "dropout": 0.1, "validation_fraction": 0.0}
+    first, second = (language_model(**short).fit(VERSE) for _ in range(2))
+    for a, b in zip(first.model_.get_weights(), second.model_.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+    other = (
+        language_model(**short, random_state=1).fit(VERSE) if False else language_model(**short | {"random_state": 1})
+    )
+    other.fit(VERSE)
+    assert not np.array_equal(other.model_.get_weights()[0], first.model_.get_weights()[0])
+    assert not hasattr(clone(poet), "model_")
+
+
+def test_byte_pairs_files_and_steps(tmp_path):
+    (tmp_path / "verse.txt").write_text(VERSE, encoding="utf-8")
+    settings = {
+        "tokenizer": "bpe",
+        "vocabulary_size": 300,
+        "epochs": 2,
+        "steps_per_epoch": 3,
+        "validation_fraction": 0.0,
+    }
+    from_path = language_model(**settings).fit(tmp_path / "verse.txt")
+    assert from_path.steps_ == 6
+    assert read_texts(str(tmp_path / "verse.txt")) == [VERSE]
+    assert from_path.vocabulary_ == SubwordTokenizer.train([VERSE], 300).to_json()
+    assert from_path.score(VERSE) > math.log(1 / 300)
+    with pytest.raises(FileError, match="cannot be read"):
+        from_path.fit(tmp_path / "missing.txt")
+
+
+def test_a_warm_start_goes_on(poet):
+    model = language_model(epochs=2, warm_start=True, validation_fraction=0.0).fit(VERSE)
+    loss = model.score(VERSE)
+    assert model.fit(VERSE).score(VERSE) > loss
+    assert model.steps_ == 2 * 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("texts", "changes", "error", "message"),
+    [
+        ("", {}, DataError, "no text"),
+        (["", ""], {}, DataError, "no text"),
+        ([1, 2], {}, DataError, "a int"),
+        ("short", {}, DataError, r"context=1\)"),
+        (VERSE, {"tokenizer": "words"}, ConfigError, "tokenizer is"),
+        (VERSE, {"tokenizer": "bpe", "vocabulary_size": 10}, ConfigError, "at least 259"),
+        (VERSE, {"width": 30, "heads": 4}, ConfigError, "heads"),
+        (VERSE, {"epochs": 0}, ConfigError, "epochs"),
+        (VERSE, {"learning_rate": 0}, ConfigError, "learning_rate"),
+        (VERSE, {"validation_fraction": 1}, ConfigError, "validation_fraction"),
+        (VERSE, {"random_state": "a"}, ConfigError, "random_state"),
+    ],
+)
+def test_a_language_model_refuses_what_it_cannot_learn(texts, changes, error, message):
+    with pytest.raises(error, match=message):
+        language_model(**changes).fit(texts)
+
+
+# -- the classifier ----------------------------------------------------------------------------------------------------
+
+rng = np.random.default_rng(0)
+WEATHER = [" ".join(rng.permutation(["the", "day", "is", "so", word])) for word in ["sunny", "rainy"] * 60]
+GOOD = np.array(["good", "bad"] * 60)
+
+
+def classifier(**changes):
+    settings = {"epochs": 25, "learning_rate": 5e-3, "vocabulary_size": 300, "pretrain_epochs": 15}
+    return TransformerClassifier(**SMALL | settings | changes)
+
+
+def test_a_classifier_learns_and_is_saved_whole(tmp_path):
+    model = classifier().fit(WEATHER[:80], GOOD[:80])
+    assert model.score(WEATHER[80:], GOOD[80:]) == 1
+    assert model.classes_.tolist() == ["bad", "good"]
+    shares = model.predict_proba([*WEATHER[80:], "", "sunny " * 50])
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(shares[:3], model.predict_proba(WEATHER[80:83]))  # a text's result is its own
+    model.save(tmp_path / "weather.safetensors")
+    again = TransformerClassifier.load(tmp_path / "weather.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(WEATHER), model.predict_proba(WEATHER))
+    assert not hasattr(clone(model), "model_")
+
+
+def test_pretraining_guesses_hidden_tokens_and_is_where_fit_starts(tmp_path):
+    settings = {"learning_rate": 1e-9, "epochs": 1, "validation_fraction": 0.0}
+    model = classifier(**settings, pretrain_learning_rate=1e-2).pretrain(WEATHER)
+    losses = model.history_["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    with pytest.raises(StateError, match="knows no classes yet"):
+        model.predict(WEATHER)
+    model.save(tmp_path / "pretrained.safetensors")
+    table = model.pretrained_.transformer.tokens.embeddings.numpy()
+    again = TransformerClassifier.load(tmp_path / "pretrained.safetensors")
+    again.fit(WEATHER, GOOD)
+    np.testing.assert_allclose(again.model_.vectors.transformer.tokens.embeddings.numpy(), table, atol=1e-5)
+    assert again.pretrained_.transformer.tokens.embeddings.numpy().tolist() == table.tolist()
+    model.fit(WEATHER, GOOD)
+    assert np.array_equal(model.predict_proba(WEATHER), again.predict_proba(WEATHER))  # the same seed, the same bytes
+
+
+def test_hidden_tokens():
+    rows = np.array(
+        [[0, 5, 6, 7, 8, 9, 10, 11, 12, 13], [0, 5, -1, -1, -1, -1, -1, -1, -1, -1], [0] + [-1] * 9], "int32"
+    )
+    counts = np.zeros(4)
+    for seed in range(300):
+        inputs, answers = hidden(rows, 2, 20, np.random.default_rng(seed))
+        assert inputs["places"].shape == answers.shape == (3, 2)
+        assert (answers[1:, 1] == -1).all()  # one token to guess in a short text
+        for row, places, answer in zip(rows, inputs["places"], answers, strict=True):
+            assert (row[places][answer >= 0] == answer[answer >= 0]).all()
+        assert answers[1, 0] == 5
+        changed = inputs["tokens"] != rows
+        assert changed.sum(axis=1).max() <= 2
+        assert (inputs["tokens"][rows < 0] == -1).all()
+        shown = inputs["tokens"][1, 1]
+        counts += [shown == 2, shown == 5, shown not in (2, 5), 1]
+    assert 0.72 < counts[0] / 300 < 0.88
+    assert 0.05 < counts[1] / 300 < 0.17
+
+
+def test_class_weights_rare_classes_and_characters():
+    y = np.where(np.arange(120) == 7, "rare", GOOD)
+    settings = {"tokenizer": "characters", "epochs": 2, "validation_fraction": 0.0}
+    heavy = classifier(**settings, class_weight={"good": 20.0}).fit(WEATHER, y).predict_proba(WEATHER)
+    assert heavy.shape == (120, 3)
+    assert heavy[:, 1].mean() > 0.7
+    assert _class_weights({"b": 3.0}, np.array(["a", "b"]), np.array([0])) == {0: 1.0, 1: 3.0}
+    assert _class_weights("balanced", np.array(["a", "b"]), np.array([0, 0, 0, 1])) == {0: 4 / 6, 1: 2.0}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "changes", "error", "message"),
+    [
+        (WEATHER, GOOD[:3], {}, DataError, "a class for each"),
+        (WEATHER, ["same"] * 120, {}, DataError, "one class only"),
+        ("text", ["a"], {}, DataError, "one string"),
+        (WEATHER, GOOD, {"class_weight": "even"}, ConfigError, "class_weight"),
+        (WEATHER, GOOD, {"class_weight": {"ugly": 2.0}}, ConfigError, "'ugly'"),
+        (WEATHER, GOOD, {"pooling": "max"}, ConfigError, "pooling"),
+        (WEATHER, GOOD, {"encoder": "missing"}, FileError, "no folder"),
+        (WEATHER, GOOD, {"warmup": 2}, ConfigError, "warmup"),
+    ],
+)
+def test_a_classifier_refuses_what_it_cannot_learn(x, y, changes, error, message):
+    with pytest.raises(error, match=message):
+        classifier(**changes).fit(x, y)
+
+
+# -- pretrained networks -----------------------------------------------------------------------------------------------
+
+WIDTH, HIDDEN, HEADS, CONTEXT, VOCABULARY = 8, 12, 2, 16, 280
+
+
+def normal(*shape):
+    return rng.normal(0, 0.5, shape).astype("float32")
+
+
+def folder_of(path, config, tensors):
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path / "model.safetensors")
+    (path / "tokenizer.json").write_text(SubwordTokenizer.train([VERSE], VOCABULARY).to_json())
+    return path
+
+
+def bert(path, **changes):
+    config = {
+        "model_type": "bert",
+        "hidden_size": WIDTH,
+        "intermediate_size": HIDDEN,
+        "num_attention_heads": HEADS,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+    }
+    tensors = {
+        "embeddings.word_embeddings.weight": normal(VOCABULARY, WIDTH),
+        "embeddings.position_embeddings.weight": normal(CONTEXT, WIDTH),
+        "embeddings.token_type_embeddings.weight": normal(2, WIDTH),
+        "embeddings.LayerNorm.weight": normal(WIDTH),
+        "embeddings.LayerNorm.bias": normal(WIDTH),
+        "pooler.dense.weight": normal(WIDTH, WIDTH),
+    }
+    for i in range(2):
+        sizes = {f"attention.self.{part}": (WIDTH, WIDTH) for part in ("query", "key", "value")}
+        sizes |= {
+            "attention.output.dense": (WIDTH, WIDTH),
+            "intermediate.dense": (HIDDEN, WIDTH),
+            "output.dense": (WIDTH, HIDDEN),
+            "attention.output.LayerNorm": (WIDTH,),
+            "output.LayerNorm": (WIDTH,),
+        }
+        for name, size in sizes.items():
+            tensors[f"encoder.layer.{i}.{name}.weight"] = normal(*size)
+            tensors[f"encoder.layer.{i}.{name}.bias"] = normal(size[0])
+    return folder_of(path, config | changes, {f"bert.{name}": value for name, value in tensors.items()}), tensors
+
+
+def gpt2(path, **changes):
+    config = {
+        "model_type": "gpt2",
+        "n_embd": WIDTH,
+        "n_inner": None,
+        "n_head": HEADS,
+        "n_layer": 2,
+        "n_positions": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+    }
+    tensors = {
+        "wte.weight": normal(VOCABULARY, WIDTH),
+        "wpe.weight": normal(CONTEXT, WIDTH),
+        "ln_f.weight": normal(WIDTH),
+        "ln_f.bias": normal(WIDTH),
+    }
+    for i in range(2):
+        sizes = {
+            "ln_1": (WIDTH,),
+            "ln_2": (WIDTH,),
+            "attn.c_attn": (WIDTH, 3 * WIDTH),
+            "attn.c_proj": (WIDTH, WIDTH),
+            "mlp.c_fc": (WIDTH, 4 * WIDTH),
+            "mlp.c_proj": (4 * WIDTH, WIDTH),
+        }
+        for name, size in sizes.items():
+            tensors[f"h.{i}.{name}.weight"] = normal(*size)
+            tensors[f"h.{i}.{name}.bias"] = normal(size[-1])
+    return folder_of(path, config | changes, tensors), tensors
+
+
+# The two networks once more, in NumPy and double precision, one text at a time.
+
+
+def layer_norm(x, weight, bias, epsilon):
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * weight + bias
+
+
+def attend(q, k, v, causal):
+    taken = []
+    for head in range(HEADS):
+        part = slice(head * WIDTH // HEADS, (head + 1) * WIDTH // HEADS)
+        scores = q[:, part] @ k[:, part].T / math.sqrt(WIDTH // HEADS)
+        if causal:
+            scores[np.triu_indices(len(q), 1)] = -np.inf
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        taken.append(shares / shares.sum(-1, keepdims=True) @ v[:, part])
+    return np.concatenate(taken, axis=-1)
+
+
+def bert_by_hand(t, tokens):
+    def linear(name, x):
+        return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
+
+    def norm(name, x):
+        return layer_norm(x, t[f"{name}.weight"], t[f"{name}.bias"], 1e-12)
+
+    x = t["embeddings.word_embeddings.weight"][tokens].astype("float64")
+    x = x + t["embeddings.position_embeddings.weight"][: len(tokens)] + t["embeddings.token_type_embeddings.weight"][0]
+    x = norm("embeddings.LayerNorm", x)
+    for i in range(2):
+        at = f"encoder.layer.{i}"
+        q, k, v = (linear(f"{at}.attention.self.{part}", x) for part in ("query", "key", "value"))
+        x = norm(f"{at}.attention.output.LayerNorm", x + linear(f"{at}.attention.output.dense", attend(q, k, v, False)))
+        h = linear(f"{at}.intermediate.dense", x)
+        h = h * (1 + np.vectorize(math.erf)(h / math.sqrt(2))) / 2
+        x = norm(f"{at}.output.LayerNorm", x + linear(f"{at}.output.dense", h))
+    return x
+
+
+def gpt2_by_hand(t, tokens):
+    def linear(name, x):
+        return x @ t[f"{name}.weight"] + t[f"{name}.bias"]
+
+    def norm(name, x):
+        return layer_norm(x, t[f"{name}.weight"], t[f"{name}.bias"], 1e-5)
+
+    x = t["wte.weight"][tokens].astype("float64") + t["wpe.weight"][: len(tokens)]
+    for i in range(2):
+        at = f"h.{i}"
+        x = x + linear(
+            f"{at}.attn.c_proj", attend(*np.split(linear(f"{at}.attn.c_attn", norm(f"{at}.ln_1", x)), 3, -1), True)
+        )
+        h = linear(f"{at}.mlp.c_fc", norm(f"{at}.ln_2", x))
+        h = h * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3))) / 2
+        x = x + linear(f"{at}.mlp.c_proj", h)
+    return norm("ln_f", x)
+
+
+TEXTS = ["to be", "or not to be, that is the question", ""]
+
+
+@pytest.mark.parametrize(("make", "by_hand"), [(bert, bert_by_hand), (gpt2, gpt2_by_hand)])
+def test_a_pretrained_network_gives_what_it_gives_elsewhere(tmp_path, make, by_hand):
+    folder, tensors = make(tmp_path / "net")
+    encoder = TransformerEncoder.from_pretrained(folder)
+    tokens = [row[row >= 0] for row in encoder.encode(TEXTS)]
+    assert len(tokens[1]) <= CONTEXT
+    expected = [by_hand(tensors, row) for row in tokens]
+    for found, wanted in zip(encoder.hidden_states(TEXTS), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+    poolings = {"mean": lambda x: x.mean(0), "cls": lambda x: x[0], "last": lambda x: x[-1]}
+    for pooling, pool in poolings.items():
+        vectors = TransformerEncoder.from_pretrained(folder, pooling).transform(TEXTS)
+        np.testing.assert_allclose(vectors, [pool(x) for x in expected], atol=2e-5)
+    unit = TransformerEncoder.from_pretrained(folder, normalize=True, max_length=2).transform(TEXTS)
+    wanted = [pooled / np.linalg.norm(pooled) for pooled in (by_hand(tensors, row[:2]).mean(0) for row in tokens)]
+    np.testing.assert_allclose(unit, wanted, atol=2e-5)
+    encoder.save(tmp_path / "encoder.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "encoder.safetensors").transform(TEXTS), encoder.transform(TEXTS))
+
+
+def test_fine_tuning_starts_from_a_folder(tmp_path):
+    folder, tensors = bert(tmp_path / "net")
+    model = classifier(encoder=folder, learning_rate=1e-9, epochs=1, validation_fraction=0.0).fit(WEATHER, GOOD)
+    found = model.model_.vectors.transformer.tokens.embeddings.numpy()
+    np.testing.assert_allclose(found, tensors["embeddings.word_embeddings.weight"], atol=1e-5)
+    model = clone(model).set_params(epochs=30, learning_rate=1e-2).fit(WEATHER, GOOD)
+    assert model.score(WEATHER, GOOD) > 0.9
+    model.save(tmp_path / "tuned.safetensors")
+    again = load(tmp_path / "tuned.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(WEATHER), model.predict_proba(WEATHER))
+
+
+def test_folders_that_cannot_be_read_are_told_apart(tmp_path):
+    with pytest.raises(ConfigError, match="needs a folder"):
+        TransformerEncoder().fit()
+    with pytest.raises(FileError, match="no folder"):
+        TransformerEncoder.from_pretrained(tmp_path / "none")
+    folder, _ = bert(tmp_path / "a", model_type="t5")
+    with pytest.raises(ConfigError, match="'t5'; Lamina reads bert and gpt2"):
+        TransformerEncoder.from_pretrained(folder)
+    folder, _ = bert(tmp_path / "b", hidden_size=WIDTH + 2)
+    with pytest.raises(ShapeError, match="it should be"):
+        TransformerEncoder.from_pretrained(folder)
+    folder, _ = bert(tmp_path / "c", position_embedding_type="relative_key")
+    with pytest.raises(ConfigError, match="relative_key"):
+        TransformerEncoder.from_pretrained(folder)
+    folder, _ = gpt2(tmp_path / "d", activation_function="softplus")
+    with pytest.raises(ConfigError, match="softplus"):
+        TransformerEncoder.from_pretrained(folder)
+    folder, _ = gpt2(tmp_path / "e", n_layer=3)
+    with pytest.raises(FileError, match=r"no weights for 'h\.2"):
+        TransformerEncoder.from_pretrained(folder)
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(FileError, match="n_embd"):
+        TransformerEncoder.from_pretrained(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(FileError, match="settings"):
+        TransformerEncoder.from_pretrained(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileError, match=r"no tokenizer\.json"):
+        TransformerEncoder.from_pretrained(folder)
+    folder, _ = bert(tmp_path / "f")
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(FileError, match=r"model\.safetensors cannot be read"):
+        TransformerEncoder.from_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    folder, _ = bert(tmp_path / "g", vocab_size=VOCABULARY)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileError, match="tokenizer"):
+        TransformerEncoder.from_pretrained(folder)
+
+
+def test_a_saved_estimator_is_read_by_a_process_that_has_imported_nothing(poet, tmp_path):
+    poet.save(tmp_path / "poet.safetensors")
+    code = f"from lamina.families import load; print(load({str(tmp_path / 'poet.safetensors')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("TransformerLanguageModel(")
+
+
+def test_copies_hold_their_networks(poet):
+    again = pickle.loads(pickle.dumps(poet))
+    assert again.score(VERSE) == poet.score(VERSE)
