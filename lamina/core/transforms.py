@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.loops import looping
 from lamina.core.module import Module
 from lamina.core.random import next_key
 from lamina.core.state import Array, Scope, Variable, child, current_scope
@@ -184,7 +185,8 @@ def scan(
             return ([scope.read(v) for v in writes], carry), y
 
     start = ([v.raw for v in writes], init)
-    (new, carry), ys = jax.lax.scan(body, start, (jnp.arange(steps), xs), length=steps, **options)
+    with looping():
+        (new, carry), ys = jax.lax.scan(body, start, (jnp.arange(steps), xs), length=steps, **options)
     _after(reads, dict(zip(writes, new, strict=True)))
     return carry, ys
 

@@ -1,8 +1,8 @@
 """Convolutions in one, two and three dimensions by one code path. Channels come last.
 
-On CPUs they are written as products of matrices: one row per place of the window, with all that the window sees.
-XLA's own convolution there takes several times longer for gradients, and many times longer inside ``lax.scan``. On
-other platforms XLA calls the vendor's library, which is the fast way.
+On CPUs most are written as products of matrices: one row per place of the window, with all that the window sees. XLA's
+own convolution there is twice as fast for large plain ones, slow for everything else, and ten times slower inside loops.
+On other platforms XLA calls the vendor's library, which is the fast way.
 """
 
 import functools
@@ -14,12 +14,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lamina.core.loops import in_loop
+
 Array = jax.Array
 Sizes = int | Sequence[int]
 Pads = list[tuple[int, int]]
 
 #: the largest window, in places, and the largest matrix, in numbers, that is worth writing a convolution out as
 MAX_TAPS, MAX_PATCHES = 128, 2**28
+#: floating-point operations from which on XLA's own convolution is faster; training steps with as many do not run in loops
+#: (see ``lamina.training.drivers``)
+LARGE = 3e7
 
 
 def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
@@ -87,7 +92,7 @@ def conv(
     dtype = jnp.result_type(x, kernel)
     x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
     pads = pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    if _worth_products(x, kernel, strides, pads, dilation):
+    if _worth_products(x, kernel, strides, pads, dilation, groups):
         x = lax.pad(x, jnp.zeros((), dtype), [(0, 0, 0), *((*pair, 0) for pair in pads), (0, 0, 0)])
         products = functools.partial(_products, strides=strides, dilation=dilation, groups=groups)
         # gradients make the big matrix again instead of keeping it: it takes more memory than all else together
@@ -108,12 +113,16 @@ def _layout(rank: int) -> tuple[str, str, str]:
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"
 
 
-def _worth_products(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, dilation: tuple[int, ...]) -> bool:
+def _worth_products(
+    x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, dilation: tuple[int, ...], groups: int
+) -> bool:
     taps, places = math.prod(kernel.shape[:-2]), 1
     for n, k, s, pair, d in zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation, strict=True):
         places *= max((n + sum(pair) - (k - 1) * d - 1) // s + 1, 0)
     fits = taps <= MAX_TAPS and 0 < x.shape[0] * places * taps * x.shape[-1] <= MAX_PATCHES
-    return fits and jax.default_backend() == "cpu"
+    plain = x.ndim == 4 and x.dtype == "float32" and groups == max(strides) == max(dilation) == 1 < taps
+    large = 2 * x.shape[0] * places * kernel.size >= LARGE
+    return fits and not (plain and large and not in_loop()) and jax.default_backend() == "cpu"
 
 
 def _taps(x: Array, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lamina.core import registry, transforms
 from lamina.core.errors import ConfigError
+from lamina.core.loops import looping
 from lamina.core.shapes import Shape
 from lamina.core.state import Array, Variable
 from lamina.core.symbolic import SymbolicTensor, is_symbolic
@@ -227,7 +228,8 @@ def while_loop(
         new = body(*values)
         return count + 1, tuple(new) if isinstance(new, list | tuple) else (new,)
 
-    _, values = jax.lax.while_loop(test, step, (jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, start)))
+    with looping():
+        _, values = jax.lax.while_loop(test, step, (jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, start)))
     return type(loop_vars)(values) if many else values[0]
 
 
@@ -238,7 +240,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     >>> int(fori_loop(0, 5, lambda i, total: total + i, 0))
     10
     """
-    return jax.lax.fori_loop(lower, upper, body_fun, jax.tree.map(jnp.asarray, init_val))
+    with looping():
+        return jax.lax.fori_loop(lower, upper, body_fun, jax.tree.map(jnp.asarray, init_val))
 
 
 @needs_values

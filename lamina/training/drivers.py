@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core.loops import looping
 from lamina.training.step import State, Step, copied
 
 #: a step with fewer floating-point operations is not much longer than the dispatch that starts it
@@ -151,7 +152,9 @@ def _many(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at:
     def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
         return _advanced(step, carry, constant, jax.tree.map(lambda a: a[i], batches))
 
-    return _finished(step, jax.lax.fori_loop(0, count, body, carry), constant)
+    with looping():
+        carry = jax.lax.fori_loop(0, count, body, carry)
+    return _finished(step, carry, constant)
 
 
 def _zeros(step: Step) -> Logs:

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from lamina.core.loops import in_loop
+from lamina.core.transforms import scan
 from lamina.kernels import convolution as kernels
 
 LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
@@ -152,3 +154,27 @@ def test_higher_and_forward_derivatives():
         strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_large_ones_are_xlas_own_but_not_inside_loops():
+    x, kernel = jnp.ones((8, 16, 16, 16)), jnp.ones((3, 3, 16, 64))
+
+    def used(fn, *args):
+        return "conv_general_dilated" in str(jax.make_jaxpr(fn)(*args))
+
+    def looped(x, kernel):
+        return scan(lambda carry, _: (carry + kernels.conv(x, kernel).sum(), None), 0.0, length=2)[0]
+
+    assert 2 * 8 * 14 * 14 * kernel.size > kernels.LARGE
+    assert used(kernels.conv, x, kernel)
+    assert not used(kernels.conv, x[:1], kernel)
+    assert not used(lambda x, k: kernels.conv(x, k, strides=2), x, jnp.tile(kernel, (1, 1, 1, 4)))
+    assert not used(looped, x, kernel)
+    assert not in_loop()
+    rng = np.random.default_rng(0)
+    same_with_gradients(
+        lambda x, k: kernels.conv(x, k, 1, "same"),
+        lambda x, k: reference(x, k, (1, 1), "same", (1, 1), 1),
+        rng.normal(size=(8, 16, 16, 16)).astype("float32"),
+        0.1 * rng.normal(size=kernel.shape).astype("float32"),
+    )
