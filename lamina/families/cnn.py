@@ -80,10 +80,14 @@ def network(
 
 
 def augmentation(names: Sequence[str]) -> list[Layer]:
-    """The layers that change normalized pictures in training."""
+    """The layers that change normalized pictures in training.
+
+    Where they only move, it is by whole pixels: reading between pixels would blur what is learnt from.
+    """
+    read = "bilinear" if {"rotate", "zoom"} & set(names) else "nearest"
     layers: dict[str, Layer] = {
         "flip": RandomFlip("horizontal"),
-        "shift": RandomTranslation(0.1, 0.1, fill_mode="nearest"),
+        "shift": RandomTranslation(0.1, 0.1, fill_mode="nearest", interpolation=read),
         "rotate": RandomRotation(0.03, fill_mode="nearest"),
         "zoom": RandomZoom(0.1, fill_mode="nearest"),
         "erase": RandomErasing((0.5, 0.5), (0.02, 0.2), fill_value=0.0, value_range=(-8.0, 8.0)),
@@ -108,10 +112,10 @@ def residual_features(x: Any, width: int) -> Any:
     He et al., 2016, https://arxiv.org/abs/1512.03385
     """
     side, stage = min(x.shape[1:3]), 0
-    while stage < 3 or side >= 6:
+    while stage < 3 or side >= 12:
         stage += 1
-        x = convolved(x, stage * width, pool=side >= 6)
-        side = side // 2 if side >= 6 else side
+        x = convolved(x, stage * width, pool=side >= 12)
+        side = side // 2 if side >= 12 else side
         if stage >= 3:
             inner = convolved(convolved(x, stage * width), stage * width, activation="linear")
             x = Activation("relu")(add([x, inner]))
@@ -130,11 +134,11 @@ def epochs_for(pictures: int) -> int:
     return int(np.clip(40_000 / pictures, 5, 60))
 
 
-def optimizer_for(steps: int, learning_rate: float = 4e-3) -> AdamW:
+def optimizer_for(steps: int, learning_rate: float = 4e-3, weight_decay: float = 1e-2) -> AdamW:
     """The optimizer for so many steps: a learning rate that rises for a tenth of them and falls along a cosine."""
     warm = max(1, steps // 10)
     schedule = CosineDecay(learning_rate / 40, max(1, steps - warm), warmup_target=learning_rate, warmup_steps=warm)
-    return AdamW(schedule, weight_decay=1e-2)
+    return AdamW(schedule, weight_decay=weight_decay)
 
 
 class _CNN(Family):
@@ -230,7 +234,7 @@ class _CNN(Family):
                 (pictures[watched], y[watched]) if len(watched) else None,
                 loss=loss,
                 metrics=metrics,
-                optimizer=optimizer_for(epochs * -(-len(learnt) // batch), self.learning_rate),
+                optimizer=optimizer_for(epochs * -(-len(learnt) // batch), self.learning_rate, 5e-2),
                 epochs=epochs,
                 batch_size=batch,
                 class_weight=class_weight,

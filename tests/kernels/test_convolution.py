@@ -157,7 +157,7 @@ def test_higher_and_forward_derivatives():
 
 
 def test_large_ones_are_xlas_own_but_not_inside_loops():
-    x, kernel = jnp.ones((8, 16, 16, 16)), jnp.ones((3, 3, 16, 64))
+    x, kernel = jnp.ones((16, 16, 16, 16)), jnp.ones((3, 3, 16, 64))
 
     def used(fn, *args):
         return "conv_general_dilated" in str(jax.make_jaxpr(fn)(*args))
@@ -165,7 +165,7 @@ def test_large_ones_are_xlas_own_but_not_inside_loops():
     def looped(x, kernel):
         return scan(lambda carry, _: (carry + kernels.conv(x, kernel).sum(), None), 0.0, length=2)[0]
 
-    assert 2 * 8 * 14 * 14 * kernel.size > kernels.LARGE
+    assert 2 * 16 * 14 * 14 * kernel.size > kernels.LARGE
     assert used(kernels.conv, x, kernel)
     assert not used(kernels.conv, x[:1], kernel)
     assert not used(lambda x, k: kernels.conv(x, k, strides=2), x, jnp.tile(kernel, (1, 1, 1, 4)))
@@ -175,6 +175,6 @@ def test_large_ones_are_xlas_own_but_not_inside_loops():
     same_with_gradients(
         lambda x, k: kernels.conv(x, k, 1, "same"),
         lambda x, k: reference(x, k, (1, 1), "same", (1, 1), 1),
-        rng.normal(size=(8, 16, 16, 16)).astype("float32"),
+        rng.normal(size=(16, 16, 16, 16)).astype("float32"),
         0.1 * rng.normal(size=kernel.shape).astype("float32"),
     )
