@@ -10,7 +10,7 @@ def main() -> None:
     import typer
     from typer.exceptions import Abort, TyperException
 
-    from lamina.cli import doctor, evaluate, inspect, predict, train
+    from lamina.cli import doctor, evaluate, generate, inspect, predict, train
 
     app = typer.Typer(
         help="Train and use neural networks on tables and pictures.",
@@ -18,7 +18,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     commands = {
-        f.__name__: f for f in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, doctor.doctor)
+        f.__name__: f
+        for f in (train.train, evaluate.evaluate, predict.predict, generate.generate, inspect.inspect, doctor.doctor)
     }
     for command in commands.values():
         app.command()(command)

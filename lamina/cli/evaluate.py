@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamina.cli.work import described, load_run, scores
+from lamina.cli.work import examined, load_run
 
 
 def evaluate(
@@ -15,9 +15,11 @@ def evaluate(
     """Say how good the model in RUN is on DATA."""
     estimator, work = load_run(run)
     examples = work.read(data, estimator)
+    typer.echo(f"{data}: {examined(work, estimator, examples)[0]}, on {len(examples):,} {work.unit}.")
+    if not work.class_names:
+        return
     predicted = estimator.predict(examples.x)
-    typer.echo(f"{data}: {described(scores(work, examples, predicted))}, on {len(examples):,} {work.unit}.")
-    width = max((len(name) for name in work.class_names), default=0)
+    width = max(len(name) for name in work.class_names)
     for name in work.class_names:
         members = examples.y == name
         if members.any():

@@ -14,19 +14,22 @@ from lamina.data.tables import TableSchema, check_schema, read_table, split_targ
 from lamina.families.base import held_out
 from lamina.families.cnn import CNNClassifier
 from lamina.families.fcnn import FCNNClassifier, FCNNRegressor
+from lamina.families.tokenizer import read_texts
+from lamina.families.transformer import TransformerLanguageModel
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
+TEXTS = (".txt", ".md")
 
 
 @dataclass
 class Examples:
-    """What is learnt from and what is to be learnt: an array or a table, and a class name or a number for each example."""
+    """What is learnt from, an array, a table or a text; and what is to be learnt, a class name or a number for each."""
 
     x: Any
-    y: np.ndarray
+    y: Any = None
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self.x)
 
     def take(self, index: np.ndarray) -> "Examples":
         """The examples at ``index``."""
@@ -185,7 +188,49 @@ class Table:
         return ["confusion.png"]
 
 
-Work = Pictures | Table
+@dataclass
+class Text:
+    """Work on a text: a language model learns to go on with it.
+
+    Attributes:
+        reason: what was found in the data.
+    """
+
+    reason: str = ""
+    kind: str = field(default="text", init=False)
+    family = "TRANSFORMER"
+    task = "generation"
+    unit = "characters"
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def find(cls, data: Path, target: str | None = None) -> "tuple[Text, Examples]":
+        """What the file holds."""
+        if target is not None:
+            raise ConfigError("--target is for tables; of a text, what comes next is learnt")
+        text = read_texts(data)[0]
+        different = len(set(text))
+        reason = f"{len(text):,} characters of text, {different} different ones: a transformer that goes on writing"
+        return cls(reason), Examples(text)
+
+    def estimator(self, **settings: Any) -> TransformerLanguageModel:
+        """The untrained network."""
+        return TransformerLanguageModel(**{name: value for name, value in settings.items() if value is not None})
+
+    def read(self, data: Path, estimator: Any) -> Examples:
+        """The text, for evaluation."""
+        return Text.find(data)[1]
+
+    def read_features(self, data: Path, estimator: Any) -> tuple[list[str], Any]:
+        """There is nothing to predict."""
+        raise ConfigError("the model goes on writing. Write:  lamina generate RUN")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the model file keeps."""
+        return {"kind": "text"}
+
+
+Work = Pictures | Table | Text
 
 
 def find_work(data: Path, target: str | None, family: str | None) -> tuple[Work, Examples]:
@@ -201,9 +246,12 @@ def find_work(data: Path, target: str | None, family: str | None) -> tuple[Work,
         kind: type[Work] = Pictures
     elif data.suffix.lower() in TABLES:
         kind = Table
+    elif data.suffix.lower() in TEXTS:
+        kind = Text
     else:
         raise DataError(
-            f"{data}: expected a table ({', '.join(TABLES)}) or a folder with a folder of pictures for each class"
+            f"{data}: expected a table ({', '.join(TABLES)}), a text ({', '.join(TEXTS)}) or a folder with a folder of "
+            "pictures for each class"
         )
     if family is not None and family.upper() != kind.family:
         raise ConfigError(f"--family {family} is not for {kind.unit}; {data} asks for {kind.family.lower()}")
@@ -225,7 +273,23 @@ def load_run(run: Path) -> tuple[Any, Work]:
         return estimator, Pictures(tuple(source["class_names"]))
     if source.get("kind") == "table":
         return estimator, Table(TableSchema.from_dict(source["schema"]))
+    if source.get("kind") == "text":
+        return estimator, Text()
     raise FileError(f"{path}: the model does not say what data it is for; it was not made by lamina train")
+
+
+def examined(work: Work, estimator: Any, examples: Examples, folder: Path | None = None) -> tuple[str, list[str]]:
+    """How good an estimator is on examples, in one line; and the names of what is left in ``folder`` to look at."""
+    if isinstance(work, Text):
+        loss = -estimator.score(examples.x)
+        left = []
+        if folder is not None:
+            (folder / "sample.txt").write_text(estimator.generate(max_tokens=500, temperature=0.8, random_state=0))
+            left = ["sample.txt"]
+        return described({"loss": loss, "perplexity": float(np.exp(loss))}), left
+    predicted = estimator.predict(examples.x)
+    left = [] if folder is None else work.draw(folder, examples, predicted)
+    return described(scores(work, examples, predicted)), left
 
 
 def scores(work: Work, examples: Examples, predicted: np.ndarray) -> dict[str, float]:
@@ -246,21 +310,25 @@ def described(numbers: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
-def split(work: Work, examples: Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to train on and of those held back: the same share of each class, by a seed.
+def split(work: Work, examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """What to train on and what to hold back: the same share of each class, by a seed; of a text, its end.
 
     Raises:
         DataError: if a class has a single example, or a part would be empty.
     """
     if len(examples) * min(share, 1 - share) < 1:
         raise DataError(f"{len(examples)} examples are too few to train on some and test on others")
+    if isinstance(work, Text):
+        cut = int(len(examples) * (1 - share))
+        return Examples(examples.x[:cut]), Examples(examples.x[cut:])
     classes = examples.y if work.task == "classification" else None
     for name in work.class_names:
         if np.sum(examples.y == name) == 1:
             raise DataError(
                 f"class {name!r} has 1 example; at least 2 are needed, one to learn from and one to test on"
             )
-    return held_out(len(examples), share, seed, classes)
+    kept, away = held_out(len(examples), share, seed, classes)
+    return examples.take(kept), examples.take(away)
 
 
 def _color(estimator: Any) -> str:

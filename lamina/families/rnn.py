@@ -50,6 +50,21 @@ def words_and_signs(texts: np.ndarray) -> np.ndarray:
 
 
 @layer
+class HeadAndTail(TextVectorization):
+    """As :class:`TextVectorization`, but of a text that is too long the middle is left out instead of the end.
+
+    >>> cut = HeadAndTail(vocabulary=["a", "b", "c", "d"], output_sequence_length=2)
+    >>> cut(["a b c d"]).tolist()
+    [[2, 5]]
+    """
+
+    def tokenize(self, texts: Any) -> list[list[str]]:
+        most = self.output_sequence_length
+        rows = super().tokenize(texts)
+        return [row if most is None or len(row) <= most else row[: most // 2] + row[most // 2 - most :] for row in rows]
+
+
+@layer
 class PoolOverTime(Layer):
     """The greatest and the mean value of each feature over the steps that count, side by side.
 
@@ -101,7 +116,8 @@ class RNNClassifier(ClassifierMixin, Family):
         bidirectional: whether sequences are read in both directions.
         embedding: the length of a word's vector.
         max_words: how many words and signs, the most frequent ones, have a vector of their own.
-        length: the words at which longer texts are cut; by the texts' lengths, at most 400, if ``None``.
+        length: how many words of a text are read, of longer ones the first and the last; by the texts' lengths, at most
+            400, if ``None``.
         dropout: the share of vectors and features that is dropped in training.
         class_weight: how much each class counts: class -> factor, or ``"balanced"`` for equal shares.
         learning_rate: the largest step; it falls to nothing along a cosine.
@@ -208,7 +224,7 @@ class RNNClassifier(ClassifierMixin, Family):
             lengths = [len(words) for words in vectorize.tokenize(x)]
             length = max(1, min(int(np.quantile(lengths, 0.95)), 400)) if self.length is None else self.length
             vectorize.adapt(x)
-            vectorize = TextVectorization(
+            vectorize = HeadAndTail(
                 vocabulary=vectorize.get_vocabulary()[2:],
                 standardize=words_and_signs,
                 output_sequence_length=whole("length", length),

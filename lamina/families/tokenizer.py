@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,4 +238,4 @@ def _codes(text: str) -> np.ndarray:
 
 
 def _names_file(text: str) -> bool:
-    return 0 < len(text) < 1024 and "\n" not in text and Path(text).is_file()
+    return 0 < len(text) < 1024 and "\n" not in text and os.path.isfile(text)  # False for a name too long

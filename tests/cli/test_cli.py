@@ -98,10 +98,30 @@ def test_pictures_from_training_to_prediction(run, tmp_path):
     assert "grayscale pictures of 6 x 6: dark, light" in out
 
 
+def test_a_text_from_training_to_writing(run, tmp_path):
+    (tmp_path / "book.txt").write_text("to be or not to be, that is the question. " * 60)
+    status, out, err = run("train", "book.txt", "--epochs", "1", "--batch-size", "4")
+    assert (status, err) == (0, "")
+    assert "2,520 characters of text, 15 different ones: a transformer that goes on writing" in out
+    assert len((tmp_path / "runs/book/sample.txt").read_text()) == 500
+    status, out, _ = run("evaluate", "runs/book", "book.txt")
+    assert status == 0
+    assert 1 < float(out.split("perplexity ")[1].split(",")[0]) < 16
+    first, again = (
+        run("generate", "runs/book", "--prompt", "to be", "--length", "20", "--seed", "3") for _ in range(2)
+    )
+    assert first == again
+    assert first[1].startswith("to be")
+    assert len(first[1]) == 26
+    status, _, err = run("predict", "runs/book", "book.txt")
+    assert (status, err) == (2, "lamina: the model goes on writing. Write:  lamina generate RUN\n")
+
+
 def test_wrong_use_is_one_line(run, tmp_path):
     flowers(tmp_path / "flowers.csv")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.odt").write_text("hello")
     (tmp_path / "folder").mkdir()
     (tmp_path / "runs/taken").mkdir(parents=True)
     wrong = {
@@ -111,7 +131,8 @@ def test_wrong_use_is_one_line(run, tmp_path):
         ("train", "flowers.csv", "--target", "species", "--family", "cnn"): "not for rows",
         ("train", "flowers.csv", "--target", "species", "--out", "runs/taken"): "is there already",
         ("train", "empty.csv", "--target", "x"): "empty.csv",
-        ("train", "notes.txt"): "expected a table",
+        ("train", "notes.txt"): "the text has 5 tokens to learn from",
+        ("train", "notes.odt"): "expected a table",
         ("train", "folder"): "no folder in it",
         ("train", "folder", "--target", "x"): "--target is for tables",
         ("evaluate", "runs/taken", "flowers.csv"): "no model in it",
@@ -148,7 +169,7 @@ def test_help_names_every_command(run):
     for arguments in ((), ("--help",)):
         status, out, err = run(*arguments)
         assert (status, err) == (0, "")
-        assert all(name in out for name in ("train", "evaluate", "predict", "inspect", "doctor"))
+        assert all(name in out for name in ("train", "evaluate", "predict", "generate", "inspect", "doctor"))
     status, out, _ = run("train", "--help")
     assert status == 0
     assert "--target" in out

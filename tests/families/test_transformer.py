@@ -238,6 +238,7 @@ def test_byte_pairs_files_and_steps(tmp_path):
     from_path = language_model(**settings).fit(tmp_path / "verse.txt")
     assert from_path.steps_ == 6
     assert read_texts(str(tmp_path / "verse.txt")) == [VERSE]
+    assert read_texts("word " * 150) == ["word " * 150]  # longer than any name of a file
     assert from_path.vocabulary_ == SubwordTokenizer.train([VERSE], 300).to_json()
     assert from_path.score(VERSE) > math.log(1 / 300)
     with pytest.raises(FileError, match="cannot be read"):
