@@ -33,4 +33,4 @@ $(VENV)/%.installed: requirements/%.txt requirements/run.txt pyproject.toml | $(
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .cache demo

@@ -5,7 +5,7 @@ and the path of the weight; an initializer made with ``seed=`` draws the same va
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,17 @@ import numpy as np
 from lamina.core import random
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, ShapeError
-from lamina.core.registry import Configurable, register
+from lamina.core.registry import Configurable, getter, register
 from lamina.core.state import Array
 
 #: the standard deviation of a standard normal distribution that is cut off at -2 and 2
 _TRUNCATED_STDDEV = 0.87962566103423978
+#: rows of draws are of lengths that are powers of two, longer ones multiples of this
+_LONG = 1 << 16
+
+
+def _truncated_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
 class Initializer(Configurable):
@@ -40,6 +46,20 @@ def _dtype(dtype: Any) -> Any:
     return jnp.dtype(dtype or config.dtype_policy.variable_dtype)
 
 
+def _standard(sample: Callable[..., Array], shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
+    """Draws from a standard distribution: an array of JAX's for a key that is traced, otherwise one of NumPy's.
+
+    A draw depends on the key and its place alone. So outside compiled code a row of one of a few lengths is drawn, and cut:
+    compiling a program for every shape would take longer than all the draws.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return sample(key, shape, dtype)
+    size = math.prod(shape)
+    length = 1 << max(size - 1, 255).bit_length() if size < _LONG else -(-size // _LONG) * _LONG
+    with jax.ensure_compile_time_eval():
+        return np.asarray(sample(key, (length,), dtype))[:size].reshape(shape)
+
+
 @register("initializers", "zero")
 class Zeros(Initializer):
     """All zeros.
@@ -49,7 +69,7 @@ class Zeros(Initializer):
     """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
-        return jnp.zeros(tuple(shape), _dtype(dtype))
+        return jnp.asarray(np.zeros(tuple(shape), _dtype(dtype)))
 
 
 @register("initializers", "one")
@@ -61,7 +81,7 @@ class Ones(Initializer):
     """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
-        return jnp.ones(tuple(shape), _dtype(dtype))
+        return jnp.asarray(np.ones(tuple(shape), _dtype(dtype)))
 
 
 @register("initializers")
@@ -79,9 +99,9 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
-        shape, value = tuple(shape), jnp.asarray(self.value, _dtype(dtype))
+        shape, value = tuple(shape), np.asarray(self.value, _dtype(dtype))
         try:
-            return jnp.broadcast_to(value, shape)
+            return jnp.asarray(np.broadcast_to(value, shape))
         except ValueError as error:
             raise ShapeError(
                 f"Constant has a value of shape {value.shape}; it cannot start a weight of {shape}"
@@ -108,7 +128,7 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
         if len(shape) != 2:
             raise ShapeError(f"Identity makes matrices; it cannot start a weight of shape {tuple(shape)}")
-        return self.gain * jnp.eye(shape[0], shape[1], dtype=_dtype(dtype))
+        return jnp.asarray(self.gain * np.eye(shape[0], shape[1]), _dtype(dtype))
 
 
 class RandomInitializer(Initializer):
@@ -123,8 +143,8 @@ class RandomInitializer(Initializer):
             raise ConfigError(f"{type(self).__name__} expects seed as a whole number or None; received {seed!r}")
         self.seed = seed
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
-        """The values, drawn in ``dtype``, which has at least single precision."""
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
+        """The values, an array of JAX's or NumPy's, drawn in ``dtype``, which has at least single precision."""
         raise NotImplementedError(f"{type(self).__name__} has no draw(self, shape, dtype, key)")
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
@@ -132,7 +152,8 @@ class RandomInitializer(Initializer):
             key = jax.random.key(self.seed)
         wanted = _dtype(dtype)
         exact = jnp.promote_types(wanted, jnp.float32)
-        return self.draw(tuple(shape), exact, random.next_key() if key is None else key).astype(wanted)
+        drawn = self.draw(tuple(shape), exact, random.next_key() if key is None else key)
+        return jnp.asarray(drawn.astype(wanted))
 
 
 @register("initializers", "normal")
@@ -152,8 +173,8 @@ class RandomNormal(RandomInitializer):
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
-        return random.normal(shape, self.mean, self.stddev, dtype, key=key)
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
+        return self.mean + self.stddev * _standard(jax.random.normal, shape, dtype, key)
 
 
 @register("initializers")
@@ -170,8 +191,8 @@ class TruncatedNormal(RandomInitializer):
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
-        return random.truncated_normal(shape, self.mean, self.stddev, dtype, key=key)
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
+        return self.mean + self.stddev * _standard(_truncated_normal, shape, dtype, key)
 
 
 @register("initializers", "uniform")
@@ -188,8 +209,8 @@ class RandomUniform(RandomInitializer):
         super().__init__(seed)
         self.minval, self.maxval = minval, maxval
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
-        return random.uniform(shape, self.minval, self.maxval, dtype, key=key)
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
+        return self.minval + (self.maxval - self.minval) * _standard(jax.random.uniform, shape, dtype, key)
 
 
 def compute_fans(
@@ -256,16 +277,16 @@ class VarianceScaling(RandomInitializer):
             raise ConfigError(f"{type(self).__name__} expects input_axes and output_axes together; received only one")
         self.input_axes, self.output_axes = input_axes, output_axes
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
         inputs, outputs = compute_fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[self.mode]
         stddev = math.sqrt(self.scale / max(1.0, fan))
         if self.distribution == "uniform":
             limit = math.sqrt(3.0) * stddev
-            return random.uniform(shape, -limit, limit, dtype, key=key)
+            return limit * (2 * _standard(jax.random.uniform, shape, dtype, key) - 1)
         if self.distribution == "truncated_normal":
-            return random.truncated_normal(shape, 0.0, stddev / _TRUNCATED_STDDEV, dtype, key=key)
-        return random.normal(shape, 0.0, stddev, dtype, key=key)
+            return stddev / _TRUNCATED_STDDEV * _standard(_truncated_normal, shape, dtype, key)
+        return stddev * _standard(jax.random.normal, shape, dtype, key)
 
 
 class _Named(VarianceScaling):
@@ -369,14 +390,15 @@ class Orthogonal(RandomInitializer):
         super().__init__(seed)
         self.gain = gain
 
-    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Array:
+    def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
         if len(shape) < 2:
             raise ShapeError(f"Orthogonal makes matrices; it cannot start a weight of shape {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        drawn = random.normal((max(rows, columns), min(rows, columns)), dtype=dtype, key=key)
-        q, r = jnp.linalg.qr(drawn)
-        q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)  # or not every rotation is equally likely
-        return self.gain * jnp.reshape(q.T if rows < columns else q, shape)
+        drawn = _standard(jax.random.normal, (max(rows, columns), min(rows, columns)), dtype, key)
+        of: Any = np if isinstance(drawn, np.ndarray) else jnp
+        q, r = of.linalg.qr(drawn)
+        q = q * of.where(of.diagonal(r) < 0, -1, 1).astype(dtype)  # or not every rotation is equally likely
+        return self.gain * of.reshape(q.T if rows < columns else q, shape)
 
 
 @register("initializers", "STFTInitializer")
@@ -424,3 +446,11 @@ class STFT(Initializer):
         if window.shape != (steps,):
             raise ShapeError(f"STFT has a window of shape {window.shape}; this kernel wants one of ({steps},)")
         return window
+
+
+#: the names by which Keras programs call them too
+zeros, ones, constant, identity, orthogonal, stft = Zeros, Ones, Constant, Identity, Orthogonal, STFT
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+glorot_normal, glorot_uniform, variance_scaling = GlorotNormal, GlorotUniform, VarianceScaling
+he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
+get = getter("initializers")

@@ -91,7 +91,7 @@ def test_the_residual_network_adds_blocks_and_stays_small():
     assert not any(type(layer).__name__ == "Add" for layer in plain.layers)
     assert sum(type(layer).__name__ == "Add" for layer in residual.layers) == 1
     assert residual.count_params() < 300_000
-    assert sum(type(layer).__name__ == "Add" for layer in network((64, 64, 3), Dense(2), residual=True).layers) == 2
+    assert sum(type(layer).__name__ == "Add" for layer in network((128, 128, 3), Dense(2), residual=True).layers) == 2
     assert network((1, 3, 1), 2, residual=True).output_shape == (None, 1)
 
 
