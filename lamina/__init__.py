@@ -23,10 +23,15 @@ from lamina.core.registry import custom_objects, register
 from lamina.core.state import Variable
 from lamina.core.symbolic import SymbolicTensor
 from lamina.core.transforms import Gradients, grad, jit, remat, scan, value_and_grad, vmap
+from lamina.initializers import Initializer
 from lamina.layers import Input, Layer
+from lamina.losses import Loss
+from lamina.metrics import Metric
 from lamina.models.head import head_for
 from lamina.models.model import Model
 from lamina.models.sequential import Sequential
+from lamina.optimizers import Optimizer
+from lamina.regularizers import Regularizer
 from lamina.saving import load_model
 from lamina.training.history import History
 
@@ -36,10 +41,15 @@ __all__ = [
     "FileError",
     "Gradients",
     "History",
+    "Initializer",
     "Input",
     "LaminaError",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "ShapeError",
     "StateError",

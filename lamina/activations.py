@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lamina.core import registry
 from lamina.core.errors import ShapeError
 from lamina.core.registry import register
 from lamina.core.scores import set_scores
@@ -324,3 +325,12 @@ def linear(x: Any) -> Any:
 
 swish = silu
 hard_swish = hard_silu
+
+
+def get(identifier: Any) -> Any:
+    """The activation that a name or function stands for; ``linear`` for ``None``.
+
+    >>> get("relu") is relu, get(None) is linear
+    (True, True)
+    """
+    return linear if identifier is None else registry.get("activations", identifier)

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core.errors import ConfigError
-from lamina.core.registry import Configurable, register
+from lamina.core.registry import Configurable, getter, register
 from lamina.core.state import Array
 
 Axis = int | Sequence[int]
@@ -106,3 +106,8 @@ class MinMaxNorm(Constraint):
         norms = _norms(w, self.axis)
         wanted = self.rate * jnp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
         return w * (wanted / (_EPSILON + norms))
+
+
+#: the names by which Keras programs call them too
+max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+get = getter("constraints")

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core.errors import ConfigError, ShapeError
-from lamina.core.registry import Configurable, register
+from lamina.core.registry import Configurable, getter, register
 from lamina.core.state import Array
 
 
@@ -129,3 +129,8 @@ class OrthogonalRegularizer(Regularizer):
         x = x / jnp.sqrt(jnp.maximum(squares, 1e-14))
         cosines = jnp.abs(x @ x.T) * (1 - jnp.eye(count, dtype=x.dtype))
         return self.factor * jnp.sum(cosines) / (count * (count - 1))
+
+
+#: the names by which Keras programs call them too
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
+get = getter("regularizers")

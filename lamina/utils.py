@@ -7,8 +7,42 @@ import numpy as np
 
 from lamina.core.config import set_random_seed
 from lamina.core.errors import DataError
+from lamina.core.registry import register_keras_serializable
 
-__all__ = ["pad_sequences", "set_random_seed", "to_categorical"]
+__all__ = ["PyDataset", "pad_sequences", "register_keras_serializable", "set_random_seed", "to_categorical"]
+
+
+class PyDataset:
+    """The base of data of one's own whose batches are got by their number, as in Keras; ``fit`` takes it for ``x``.
+
+    Args:
+        workers: accepted; one thread makes the batches, ahead of their use.
+        use_multiprocessing: accepted.
+        max_queue_size: accepted.
+
+    >>> class Squares(PyDataset):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, index):
+    ...         x = np.full((2, 1), index, "float32")
+    ...         return x, x**2
+    >>> len(Squares()), Squares()[2][1].tolist()
+    (3, [[4.0], [4.0]])
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10) -> None:
+        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        raise NotImplementedError(f"{type(self).__name__} has no __len__(self), the number of its batches")
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch of that number: ``(x, y)`` or ``(x, y, sample_weight)``."""
+        raise NotImplementedError(f"{type(self).__name__} has no __getitem__(self, index)")
+
+    def on_epoch_end(self) -> None:
+        """Called when all batches have been taken, to shuffle for example."""
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:

@@ -37,3 +37,34 @@ def test_an_ordinary_keras_program_runs():
         x, keras.utils.to_categorical(y), epochs=30, batch_size=16, validation_split=0.2, callbacks=[stop], verbose=0
     )
     assert max(history.history["val_acc"]) > 0.9
+
+
+def test_the_short_names_of_keras():
+    assert lm.regularizers.l2(0.5).l2 == 0.5
+    assert lm.optimizers.schedules.ExponentialDecay is lm.schedules.ExponentialDecay
+    assert lm.activations.get(None) is lm.activations.linear
+    assert isinstance(lm.initializers.get("he_normal"), lm.initializers.he_normal)
+    assert isinstance(lm.losses.get("mse"), lm.Loss)
+    assert lm.constraints.get(None) is None
+
+
+def test_seeds_of_random_numbers():
+    one, again = lm.random.normal((3,), seed=1), lm.random.normal((3,), seed=1)
+    np.testing.assert_array_equal(one, again)
+    generator = lm.random.SeedGenerator(1)
+    assert not np.array_equal(lm.random.normal((3,), seed=generator), lm.random.normal((3,), seed=generator))
+    assert not np.array_equal(one, lm.random.normal((3,), seed=2))
+
+
+def test_a_data_set_by_number():
+    class Steps(lm.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return np.full((2, 1), index, "float32"), np.zeros(2)
+
+    model = lm.Sequential([lm.Input((1,)), lm.layers.Dense(1)])
+    assert model.predict(Steps()).shape == (6, 1)
+    with pytest.raises(NotImplementedError, match="number of its batches"):
+        len(lm.utils.PyDataset())

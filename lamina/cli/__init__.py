@@ -10,17 +10,18 @@ def main() -> None:
     import typer
     from typer.exceptions import Abort, TyperException
 
-    from lamina.cli import doctor, evaluate, generate, inspect, predict, train
+    from lamina.cli import doctor, evaluate, forecast, generate, inspect, predict, reduce, train, upscale
 
     app = typer.Typer(
-        help="Train and use neural networks on tables and pictures.",
+        help="Train and use neural networks on tables, series, texts and pictures.",
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {
-        f.__name__: f
-        for f in (train.train, evaluate.evaluate, predict.predict, generate.generate, inspect.inspect, doctor.doctor)
-    }
+    made = (
+        *(train.train, evaluate.evaluate, predict.predict, forecast.forecast, reduce.reduce, generate.generate),
+        *(upscale.upscale, inspect.inspect, doctor.doctor),
+    )
+    commands = {command.__name__: command for command in made}
     for command in commands.values():
         app.command()(command)
     try:

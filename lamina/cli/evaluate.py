@@ -5,23 +5,20 @@ from typing import Annotated
 
 import typer
 
-from lamina.cli.work import examined, load_run
+from lamina.cli.files import existing
+from lamina.cli.work import load_run
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder of lamina train, or a model file.")],
-    data: Annotated[Path, typer.Argument(help="A table with the target, or a folder with a folder per class.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data like those trained on: a table with the target, a folder, a text.")
+    ],
 ) -> None:
     """Say how good the model in RUN is on DATA."""
     estimator, work = load_run(run)
-    examples = work.read(data, estimator)
-    typer.echo(f"{data}: {examined(work, estimator, examples)[0]}, on {len(examples):,} {work.unit}.")
-    if not work.class_names:
-        return
-    predicted = estimator.predict(examples.x)
-    width = max(len(name) for name in work.class_names)
-    for name in work.class_names:
-        members = examples.y == name
-        if members.any():
-            right = int((predicted[members] == name).sum())
-            typer.echo(f"  {name:<{width}}  {right:>6,} of {int(members.sum()):>6,} right")
+    examples = work.read(existing(data), estimator)
+    result = work.examine(estimator, examples)
+    typer.echo(f"{data}: {result}, on {len(examples):,} {work.unit}.")
+    for line in result.lines:
+        typer.echo(line)

@@ -1,11 +1,12 @@
 """``lamina inspect``: what is in a model file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lamina import families
+from lamina.cli.work import work_of
 from lamina.core.errors import FileError
 from lamina.saving import load_model, read_description
 
@@ -21,19 +22,12 @@ def inspect(
     description = read_description(path)
     size = path.stat().st_size
     typer.echo(f"{path}: {size:,} bytes, format {description['format']}, written by Lamina {description['lamina']}")
-    estimator = _estimator(path, description)
-    source = getattr(estimator, "source_", {})
-    if estimator is not None:
+    if "estimator" in (description.get("task") or {}):
+        estimator = families.load(path)
         typer.echo(" ".join(repr(estimator).split()))
-    if source.get("kind") == "pictures":
-        height, width, channels = estimator.shape_
-        color = "grayscale" if channels == 1 else "color"
-        typer.echo(f"For {color} pictures of {height} x {width}: {_some(source['class_names'])}")
-    elif source.get("kind") == "table":
-        schema = source["schema"]
-        typer.echo(f"For tables: {schema['target']['name']} ({schema['task']}) from")
-        for column in schema["columns"]:
-            typer.echo(f"  {column['name']}: {column['kind']}" + (f" ({column['reason']})" if column["reason"] else ""))
+        work = work_of(estimator)
+        for line in work.about(estimator) if work else []:
+            typer.echo(line)
     if description.get("architecture"):
         typer.echo(_summary(path))
     settings = description.get("compile")
@@ -44,11 +38,6 @@ def inspect(
             typer.echo(f"  {name}  {dtype}{shape}")
 
 
-def _estimator(path: Path, description: dict[str, Any]) -> Any:
-    """The estimator in the file; ``None`` for a model that stands alone."""
-    return families.load(path) if "estimator" in (description.get("task") or {}) else None
-
-
 def _summary(path: Path) -> str:
     lines: list[str] = []
     load_model(path, compile=False).summary(print_fn=lines.append)
@@ -57,7 +46,3 @@ def _summary(path: Path) -> str:
 
 def _name(saved: object) -> str:
     return str(saved["class"]).rpartition(".")[2] if isinstance(saved, dict) else str(saved)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

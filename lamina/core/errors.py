@@ -4,7 +4,18 @@ A message says what was expected, what was received, where, and the line to writ
 """
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: the code whose lines say nothing to a user
+_INTERNAL = (str(Path(__file__).parents[1]), str(Path(jax.__file__).parent))
 
 
 class LaminaError(Exception):
@@ -43,3 +54,32 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     if found:
         return f"Did you mean {lowered[found[0]]!r}?"
     return f"Known names: {', '.join(choices)}."
+
+
+def concise(fn: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: errors that Lamina raises on purpose show the user's lines in their traceback, not the library's.
+
+    With ``JAX_TRACEBACK_FILTERING=off``, JAX's switch for the same, all lines are shown.
+    """
+
+    @functools.wraps(fn)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return fn(*args, **kwargs)
+        except LaminaError as error:
+            settings: Any = jax.config  # its settings are not known to type checkers
+            if settings.jax_traceback_filtering == "off":
+                raise
+            error.__notes__ = [note for note in getattr(error, "__notes__", []) if "JAX" not in note]
+            raise error.with_traceback(_of_user(error.__traceback__)) from error.__cause__
+
+    return told
+
+
+def _of_user(trace: TracebackType | None) -> TracebackType | None:
+    if trace is None:
+        return None
+    rest = _of_user(trace.tb_next)
+    if trace.tb_frame.f_code.co_filename.startswith(_INTERNAL):
+        return rest
+    return TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)

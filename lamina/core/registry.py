@@ -56,6 +56,11 @@ def register(kind: str, *aliases: str, name: str | None = None) -> Callable[[T],
     return put
 
 
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[T], T]:
+    """:func:`register` as Keras programs write it: ``@lm.saving.register_keras_serializable()`` above a class."""
+    return register(package, name=name)
+
+
 def names(kind: str) -> list[str]:
     """The names registered under ``kind``."""
     return sorted(_registered.get(kind, {}))
@@ -88,6 +93,17 @@ def get(kind: str, identifier: Any, **config: Any) -> Any:
     return identifier(**config) if inspect.isclass(identifier) else identifier
 
 
+def getter(kind: str) -> Callable[[Any], Any]:
+    """The function ``get`` of one kind, as ``lm.initializers.get``, which layers of one's own call on their arguments."""
+
+    def got(identifier: Any) -> Any:
+        return get(kind, identifier)
+
+    got.__name__ = got.__qualname__ = "get"
+    got.__doc__ = f"The object of {kind} that a name, class, saved configuration or object stands for; see :func:`get`."
+    return got
+
+
 class Configurable:
     """A class whose configuration is its ``__init__`` signature, each argument kept as the attribute of that name."""
 
@@ -98,11 +114,11 @@ class Configurable:
         for base in cls.__mro__:
             if "__init__" not in vars(base) or base is object:
                 continue
-            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # without self
             found += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-        return [name for name in dict.fromkeys(found) if name != "self"]
+        return list(dict.fromkeys(found))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that would make this object again, as plain JSON values.

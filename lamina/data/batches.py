@@ -7,7 +7,7 @@ Arrays become an :class:`ArrayData`, which knows its length and is gathered from
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ import jax
 import numpy as np
 
 from lamina.core.errors import DataError
+
+#: what to do with columns that are no numbers
+_AS_TABLE = "A table of mixed columns is for lamina.families.FCNNClassifier, or for lamina.data.TableEncoder first."
 
 
 def to_array(value: Any, what: str = "x") -> np.ndarray | jax.Array:
@@ -27,13 +30,15 @@ def to_array(value: Any, what: str = "x") -> np.ndarray | jax.Array:
     Raises:
         DataError: if the rows have different lengths, or it is none of these.
     """
-    if isinstance(value, np.ndarray | jax.Array):
+    if isinstance(value, jax.Array):
         return value
+    if isinstance(value, np.ndarray):
+        return _plain(value, what) if value.dtype.kind in "OMm" else value
     if hasattr(value, "detach"):  # a PyTorch tensor
         value = value.detach().cpu()
         return value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
     if hasattr(value, "to_numpy"):  # pandas and polars
-        return np.asarray(value.to_numpy())
+        return _plain(np.asarray(value.to_numpy()), what)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -41,10 +46,24 @@ def to_array(value: Any, what: str = "x") -> np.ndarray | jax.Array:
             f"{what} is a list whose rows have different lengths ({error}).\n"
             "Pad them to one length first, or pass one row a batch from a generator."
         ) from None
-    if array.dtype == object and not all(isinstance(item, str) for item in array.flat):
-        kinds = sorted({type(item).__name__ for item in array.flat})
-        raise DataError(f"{what} holds {', '.join(kinds)}; expected numbers or texts.")
-    return array
+    return _plain(array, what)
+
+
+def _plain(array: np.ndarray, what: str) -> np.ndarray:
+    """``array`` of numbers or of texts; one of objects that are all numbers becomes one of numbers, missing ones NaN."""
+    if array.dtype.kind not in "OMm":
+        return array
+    if array.dtype.kind in "Mm":
+        raise DataError(f"{what} holds dates or times; expected numbers or texts.\n{_AS_TABLE}")
+    kinds = {type(item) for item in array.flat}
+    if all(issubclass(kind, str) for kind in kinds):
+        return array
+    missing = {kind for kind in kinds if kind.__name__ in ("NoneType", "NAType")}
+    if kinds > missing and all(issubclass(kind, int | float | np.number | np.bool_) for kind in kinds - missing):
+        values = [np.nan if type(item) in missing else item for item in array.flat]
+        return np.asarray(values).reshape(array.shape)
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise DataError(f"{what} holds {names}; expected numbers, or texts alone.\n{_AS_TABLE}")
 
 
 def to_arrays(tree: Any, what: str = "x") -> Any:
@@ -188,27 +207,36 @@ def make_data(
 
 def is_stream(x: Any) -> bool:
     """Whether ``x`` gives batches rather than being arrays."""
+    if isinstance(x, list) and x and all(isinstance(item, tuple) and _holds_arrays(item) for item in x):
+        return True  # a list of batches (x, y)
     if hasattr(x, "shape") or hasattr(x, "to_numpy") or isinstance(x, dict | list | tuple | str | bytes):
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__len__") and hasattr(x, "__getitem__"))
 
 
 def _stream(x: Any, steps: int | None) -> StreamData:
-    own = _len(x)
-    if steps is None:
-        steps = own
-    if not hasattr(x, "__iter__"):  # numbered batches, as keras.utils.PyDataset has
-        return StreamData(lambda epoch: _numbered(x), steps)
-    if iter(x) is x:  # one pass only: epochs go on where the one before stopped
-        source = map(_batch, x)
+    once = _passes(x)
+    if iter(once) is once:  # one pass only: epochs go on where the one before stopped
+        source = map(_batch, once)
         return StreamData(lambda epoch: source, steps)
+    if steps is None:
+        return StreamData(lambda epoch: map(_batch, once), _len(x))
+    endless = map(_batch, _again_and_again(once))  # epochs of their own length, one after the other
+    return StreamData(lambda epoch: endless, steps)
 
-    def batches(epoch: int) -> Iterator[Any]:
-        if steps is not None and own is not None and steps > own:
-            return map(_batch, itertools.chain.from_iterable(itertools.repeat(x)))
-        return map(_batch, x)
 
-    return StreamData(batches, steps)
+def _passes(x: Any) -> Iterable[Any]:
+    """What gives the batches of one pass each time it is iterated."""
+    return x if hasattr(x, "__iter__") else _Numbered(x)
+
+
+def _again_and_again(batches: Iterable[Any]) -> Iterator[Any]:
+    found = True
+    while found:
+        found = False
+        for batch in batches:
+            found = True
+            yield batch
 
 
 def _len(x: Any) -> int | None:
@@ -218,22 +246,37 @@ def _len(x: Any) -> int | None:
         return None
 
 
-def _numbered(x: Any) -> Iterator[Any]:
-    for index in range(len(x)):
-        yield _batch(x[index])
-    if hasattr(x, "on_epoch_end"):
-        x.on_epoch_end()
+@dataclass
+class _Numbered:
+    """Batches that are got by their number, as those of Keras's ``PyDataset``, to be iterated."""
+
+    source: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self.source)):
+            yield self.source[index]
+        if hasattr(self.source, "on_epoch_end"):
+            self.source.on_epoch_end()
 
 
 def _batch(batch: Any) -> Any:
     """A batch from a stream, its lists read as ``(x, y, ...)`` where PyTorch collates tuples into lists."""
-    if isinstance(batch, list) and len(batch) in (2, 3) and all(hasattr(part, "shape") for part in batch):
+    if isinstance(batch, list) and len(batch) in (2, 3) and _holds_arrays(batch):
         batch = tuple(batch)
     if isinstance(batch, tuple):
         if len(batch) == 1:
             return to_arrays(batch[0])
         return tuple(None if part is None else to_arrays(part, "xyw"[i]) for i, part in enumerate(batch))
     return to_arrays(batch)
+
+
+def _holds_arrays(parts: Sequence[Any]) -> bool:
+    """Whether each part is an array, or a list or dictionary of arrays, rather than plain numbers."""
+    return all(
+        hasattr(leaf, "shape") or hasattr(leaf, "to_numpy")
+        for leaf in jax.tree.leaves(parts, is_leaf=lambda x: x is None)
+        if leaf is not None
+    )
 
 
 def prefetch(source: Iterable[Any], ahead: int = 2) -> Iterator[Any]:

@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Self
 import jax.numpy as jnp
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.state import Array
-from lamina.families.base import Family, held_out, whole
-from lamina.families.pictures import as_pictures, is_folder, stored_as, value_range
+from lamina.families.base import Family, checked_table, held_out, whole, wholes
+from lamina.families.pictures import as_pictures, axes, refuse_other_scale, stored_as, value_range
 from lamina.layers import (
     Conv2D,
     Conv2DTranspose,
@@ -146,10 +146,10 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
         Args:
             X: codes, shape ``(n, n_components)``.
         """
-        check_is_fitted(self, "model_")
+        length = self._n_features_out
         codes = np.asarray(X, "float32")
-        if codes.ndim != 2 or codes.shape[1] != self.n_components:
-            raise ShapeError(f"X is codes of shape (n, {self.n_components}); received {codes.shape}")
+        if codes.ndim != 2 or codes.shape[1] != length:
+            raise ShapeError(f"X is codes of shape (n, {length}); received {codes.shape}")
         return self._given(self._forward(codes, model=self.model_.decoder))
 
     def reconstruct(self, X: Any) -> np.ndarray:
@@ -173,7 +173,7 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components
+        return int(self.model.decoder.input_shape[-1])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -185,10 +185,11 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
 
     def _checked(self, X: Any, reset: bool = False) -> np.ndarray:
         """``X`` as the network takes it: ``(n, features)`` or ``(n, height, width, channels)``."""
-        dimensions = _axes(X)
+        dimensions = axes(X)
         if dimensions < 3 and (reset or len(self.shape_) == 1):
             least = 2 if reset else 1
-            return validate_data(self, X, reset=reset, dtype="float32", ensure_min_samples=least)
+            hint = "Leave the column out, or make numbers of it, as:  pandas.get_dummies(X)"
+            return checked_table(self, X, hint, reset=reset, dtype="float32", ensure_min_samples=least)
         pictures = as_pictures(X)
         if not reset and pictures.shape[1:] != tuple(self.shape_):
             raise ShapeError(
@@ -196,6 +197,8 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
             )
         if reset:
             self.gray_ = dimensions == 3
+        else:
+            refuse_other_scale(pictures.dtype, self.dtype_)
         return pictures
 
     def _given(self, X: np.ndarray) -> np.ndarray:
@@ -208,10 +211,6 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
         """Check data and settings; the data, and an encoder and a decoder for them."""
         for name in ("n_components", "epochs", "batch_size"):
             whole(name, getattr(self, name))
-        if self.patience is not None:
-            whole("patience", self.patience, 0)
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate is a number above 0; received {self.learning_rate!r}")
         if not noise >= 0:
             raise ConfigError(f"noise is a number of at least 0; received {noise!r}")
         going_on = self.warm_start and hasattr(self, "model_")
@@ -219,9 +218,7 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
         if going_on:
             return X, self.model_.encoder, self.model_.decoder
         self.shape_, self.dtype_ = X.shape[1:], X.dtype.name
-        hidden = default_hidden(self.shape_) if self.hidden is None else tuple(self.hidden)
-        for width in hidden:
-            whole("every number in hidden", width)
+        hidden = default_hidden(self.shape_) if self.hidden is None else wholes("hidden", self.hidden)
         if len(self.shape_) == 3:
             if not hidden:
                 raise ConfigError("hidden needs at least one number for pictures, the width of the innermost layer.")
@@ -244,15 +241,6 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
     def _optimizer(self, examples: int) -> Adam:
         steps = self.epochs * math.ceil(examples / self.batch_size)
         return Adam(CosineDecay(self.learning_rate, steps))
-
-
-def _axes(X: Any) -> int:
-    """3 or 4 for pictures, something less for tables."""
-    if is_folder(X):
-        return 4
-    if isinstance(X, list | tuple) and len(X):
-        return 1 + np.ndim(X[0])
-    return getattr(X, "ndim", 2)
 
 
 def default_hidden(shape: Sequence[int]) -> tuple[int, ...]:
@@ -333,7 +321,7 @@ class Autoencoder(_Coder):
         Raises:
             ConfigError: for settings out of their range.
             DataError: for pictures that are none.
-            ValueError: for tables with missing or infinite values.
+            ValueError: for tables with texts, or missing or infinite values.
         """
         with self._seeded() as seed:
             X, encoder, decoder = self._fit(X, self.noise, self.n_components)

@@ -179,8 +179,9 @@ class VariationalAutoencoder(_Coder):
         """
         check_is_fitted(self, "model_")
         with self._seeded() as seed:
-            codes = np.random.default_rng([seed, 1]).normal(size=(whole("n_samples", n_samples), self.n_components))
+            size = (whole("n_samples", n_samples), self._n_features_out)
+            codes = np.random.default_rng([seed, 1]).normal(size=size)
         return self.inverse_transform(codes)
 
     def _codes(self, X: np.ndarray) -> np.ndarray:
-        return super()._codes(X)[:, : self.n_components]
+        return super()._codes(X)[:, : self._n_features_out]

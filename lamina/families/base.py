@@ -7,14 +7,14 @@ preprocessing inside, and whatever else prediction needs. ``save`` writes all of
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lamina import families
 from lamina.core.config import config
@@ -30,8 +30,9 @@ _FAMILIES: dict[str, type["Family"]] = {}
 class Family(BaseEstimator):
     """The base of all ready-made estimators.
 
-    A subclass has the arguments ``validation_fraction``, ``patience``, ``verbose`` and ``random_state`` among others,
-    and ``fit``, which calls :meth:`_train`.
+    A subclass has the arguments ``learning_rate``, ``validation_fraction``, ``patience``, ``verbose``, ``random_state``
+    and ``warm_start`` among others, and ``fit``, which calls :meth:`_train`. With ``warm_start`` the network and what it
+    was fitted to (columns, classes, scales, tokens) stay; arguments that say how to build them are not read again.
 
     Attributes:
         model_: the trained network, after ``fit``.
@@ -43,6 +44,7 @@ class Family(BaseEstimator):
     _kept: ClassVar[tuple[str, ...]] = ()
 
     # read in _train; every subclass has them as arguments
+    learning_rate: float
     validation_fraction: float
     patience: int | None
     verbose: int | str
@@ -92,10 +94,12 @@ class Family(BaseEstimator):
         monitor: str = "val_loss",
     ) -> None:
         """Compile ``model`` and train it; it stops early where there are validation data, and ends with its best epoch."""
+        patience = max(5, epochs // 3) if self.patience is None else whole("patience", self.patience, 0)
+        verbose = _verbosity(self.verbose)
+        above_zero("learning_rate", self.learning_rate)
         model.compile(optimizer, loss, metrics=list(metrics), weighted_metrics=list(weighted_metrics) or None)
         callbacks = [*callbacks, *self._watching]
         self._watching = ()
-        patience = max(5, epochs // 3) if self.patience is None else self.patience
         if validation is not None and patience:
             callbacks.append(EarlyStopping(monitor, patience=patience, restore_best_weights=True))
         history = model.fit(
@@ -103,7 +107,7 @@ class Family(BaseEstimator):
             y,
             batch_size=batch_size,
             epochs=epochs,
-            verbose=_verbosity(self.verbose),
+            verbose=verbose,
             callbacks=callbacks,
             validation_data=validation,
             class_weight=class_weight,
@@ -243,8 +247,7 @@ def held_out(size: int, fraction: float, seed: int, classes: np.ndarray | None =
     >>> len(kept), len(watched)
     (90, 10)
     """
-    if not 0 <= fraction < 1:
-        raise ConfigError(f"validation_fraction is a number from 0 to less than 1; received {fraction!r}")
+    share("validation_fraction", fraction)
     rng = np.random.Generator(np.random.Philox(key=seed))
     if not fraction or size < 20:
         return np.arange(size), np.arange(0)
@@ -268,6 +271,79 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def wholes(name: str, values: Any, least: int = 1) -> list[int]:
+    """``values`` as whole numbers of at least ``least``.
+
+    Raises:
+        ConfigError: naming the argument, if they are none.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} is several whole numbers; received {values!r}.\nWrite:  {name}=({values!r},)")
+    return [whole(f"every number in {name}", value, least) for value in values]
+
+
+def above_zero(name: str, value: Any) -> None:
+    """Refuse what is not a number above 0.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    if not _is_number(value) or not 0 < value < np.inf:
+        raise ConfigError(f"{name} is a number above 0; received {value!r}")
+
+
+def share(name: str, value: Any) -> None:
+    """Refuse what is not a number from 0 to less than 1.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ConfigError(f"{name} is a number from 0 to less than 1; received {value!r}")
+
+
+def checked_table(estimator: Any, X: Any, hint: str, **options: Any) -> Any:
+    """A table of numbers as scikit-learn checks it (:func:`sklearn.utils.validation.validate_data`).
+
+    Args:
+        estimator: whose table it is.
+        X: the table.
+        hint: what to do about a text among the numbers.
+        options: for scikit-learn.
+
+    Raises:
+        DataError: for a text among the numbers, by its row and column.
+        ValueError: scikit-learn's own, for everything else.
+    """
+    try:
+        return validate_data(estimator, X, **options)
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        refuse_text(X, "X", hint)
+        raise
+
+
+def refuse_text(x: Any, name: str, hint: str) -> None:
+    """An error that names the first entry that cannot be read as a number, if there is one.
+
+    Raises:
+        DataError: with its row and column; the first row of a data frame is 1, as in messages about tables.
+    """
+    columns = list(x.columns) if hasattr(x, "columns") else None
+    for place, value in np.ndenumerate(np.asarray(x, object)):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            at = ", ".join(map(str, place))
+            where = f"{name}[{at}]" if columns is None else f"{name}, column {columns[place[1]]!r}, row {place[0] + 1}"
+            raise DataError(f"{where}: expected a number: {str(value)[:60]!r}.\n{hint}") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 def finite(name: str, x: np.ndarray) -> None:
     """Refuse NaN and infinity in numbers.
 
@@ -283,6 +359,8 @@ def finite(name: str, x: np.ndarray) -> None:
 def _verbosity(verbose: int | str) -> int:
     if verbose == "auto":
         return int(sys.stdout is not None and sys.stdout.isatty())
+    if isinstance(verbose, str) or verbose not in (0, 1, 2):
+        raise ConfigError(f'verbose is 0, 1, 2 or "auto"; received {verbose!r}')
     return int(verbose)
 
 

@@ -63,7 +63,7 @@ def network(
         shape: height, width and channels.
         head: the output layer, or how many classes there are.
         width: the filters of the first convolution.
-        residual: whether to take fewer filters at full size, and residual blocks once the pictures are small.
+        residual: whether to take one convolution at full size, and residual blocks below it.
         augment: names from :data:`AUGMENTATIONS`.
         mean: the mean of the pixels, one number or one for each channel.
         variance: their variance, likewise.
@@ -106,24 +106,26 @@ def plain_features(x: Any, width: int) -> Any:
 
 
 def residual_features(x: Any, width: int) -> Any:
-    """One convolution at each resolution, wider by ``width`` each time; from the third on, a residual block follows.
+    """One convolution at full size, then a wider one and a residual block at each lower resolution.
 
-    Pooling comes before normalization: that leaves a quarter of the numbers to normalize, and nearly the same result.
+    A block adds to what it gets instead of replacing it: it can do no harm at the start, and all below it learn at once.
     He et al., 2016, https://arxiv.org/abs/1512.03385
     """
-    side, stage = min(x.shape[1:3]), 0
-    while stage < 3 or side >= 12:
-        stage += 1
-        x = convolved(x, stage * width, pool=side >= 12)
-        side = side // 2 if side >= 12 else side
-        if stage >= 3:
-            inner = convolved(convolved(x, stage * width), stage * width, activation="linear")
-            x = Activation("relu")(add([x, inner]))
-    return x
+    x, filters = convolved(x, width, pool=min(x.shape[1:3]) >= 12), width * 3 // 2
+    while True:
+        x = convolved(x, filters)
+        inner = convolved(convolved(x, filters), filters, activation="linear")
+        x = Activation("relu")(add([x, inner]))
+        if min(x.shape[1:3]) < 12:
+            return x
+        x, filters = MaxPooling2D()(x), min(2 * filters, 4 * width)
 
 
 def convolved(x: Any, filters: int, pool: bool = False, activation: str = "relu") -> Any:
-    """A 3 x 3 convolution, pooling if asked for, batch normalization and an activation."""
+    """A 3 x 3 convolution, pooling if asked for, batch normalization and an activation.
+
+    Pooling comes before normalization: that leaves a quarter of the numbers to normalize, and nearly the same result.
+    """
     x = Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
     x = BatchNormalization(momentum=0.9)(MaxPooling2D()(x) if pool else x)
     return Activation(activation)(x)

@@ -5,109 +5,29 @@ than one network of the same size (Gorishniy et al., 2024, https://arxiv.org/abs
 ensembles before it).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from lamina.core.errors import ConfigError, DataError
+from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.data.tables import Column, TableEncoder, TableSchema
-from lamina.families.base import Family, whole
-from lamina.initializers import VarianceScaling
-from lamina.layers import (
-    Activation,
-    Dropout,
-    EinsumDense,
-    Embedding,
-    FillMissing,
-    Flatten,
-    GlobalAveragePooling1D,
-    Input,
-    Normalization,
-    RepeatVector,
-    Rescaling,
-    StringLookup,
-    concatenate,
-)
+from lamina.families.base import Family, checked_table, refuse_text, whole, wholes
+from lamina.families.fcnn_network import averaged, calibrate, left_out, network
+from lamina.families.labels import class_weights, encoded, refuse_missing
+from lamina.layers import GlobalAveragePooling1D
 from lamina.losses import BinaryCrossentropy, MeanSquaredError, SparseCategoricalCrossentropy
 from lamina.models.model import Model
 from lamina.optimizers import AdamW
 from lamina.schedules import CosineDecay
 
-#: categories with at most this many values are one-hot; more get an embedding
-ONE_HOT_UP_TO = 16
 #: each member's loss is over the rows that it learns from
 REDUCTION = "mean_with_sample_weight"
-
-
-def network(
-    schema: TableSchema,
-    features: Mapping[str, np.ndarray],
-    outputs: int,
-    activation: str = "linear",
-    hidden: Sequence[int] = (128, 64),
-    dropout: float = 0.1,
-    members: int = 8,
-) -> Model:
-    """Several networks for a table, side by side, with the preprocessing inside.
-
-    Args:
-        schema: what the columns mean.
-        features: the training rows, as :meth:`TableEncoder.encode` gives them: means, variances and vocabularies are
-            taken from them.
-        outputs: how many numbers each network gives.
-        activation: what they are put through: ``"softmax"``, ``"sigmoid"`` or ``"linear"``.
-        hidden: the widths of the hidden layers.
-        dropout: the share of each hidden layer that is dropped in training.
-        members: how many networks.
-
-    Returns:
-        A model from a dictionary like ``features`` to ``(batch, members, outputs)``.
-    """
-    inputs, parts = {}, []
-    encoder = TableEncoder(schema)
-    if encoder.number_names:
-        numbers = features[encoder.numbers_key].astype("float64")
-        present = np.isfinite(numbers)
-        count = np.maximum(present.sum(0), 1)
-        mean = np.where(present, numbers, 0).sum(0) / count
-        variance = (np.where(present, numbers - mean, 0) ** 2).sum(0) / count
-        x = inputs[encoder.numbers_key] = Input((numbers.shape[1],), name=encoder.numbers_key)
-        scaled = Normalization(mean=mean, variance=np.where(variance > 0, variance, 1.0))(x)
-        parts.append(FillMissing(indicate=not present.all())(scaled))
-    for name in encoder.category_names:
-        x = inputs[name] = Input((1,), dtype="string", name=name)
-        vocabulary = np.unique(features[name]).tolist()
-        if len(vocabulary) <= ONE_HOT_UP_TO:
-            parts.append(StringLookup(vocabulary=vocabulary, output_mode="one_hot")(x))
-        else:
-            width = min(16, round(1.6 * len(vocabulary) ** 0.5))
-            parts.append(Flatten()(Embedding(len(vocabulary) + 1, width)(StringLookup(vocabulary=vocabulary)(x))))
-
-    def side_by_side(units: int, scale: float) -> EinsumDense:
-        return EinsumDense(
-            "bmi,mio->bmo",
-            output_shape=(members, units),
-            bias_axes="mo",
-            kernel_initializer=VarianceScaling(scale, "fan_in", input_axes=[1], output_axes=[2]),
-        )
-
-    x = h = RepeatVector(members)(concatenate(parts) if len(parts) > 1 else parts[0])
-    for units in hidden:
-        h = Dropout(dropout)(Activation("relu")(side_by_side(units, 2.0)(h)))
-    h = concatenate([x, h])  # what is linear in the inputs need not be learnt by the hidden layers
-    return Model(inputs, Activation(activation)(side_by_side(outputs, 0.1)(h)))
-
-
-def averaged(members: Model, mean: Any = 0.0, scale: Any = 1.0) -> Model:
-    """The model whose answer is the average of the members', times ``scale`` plus ``mean``."""
-    x = GlobalAveragePooling1D()(members.output)
-    return Model(members.input, x if np.all(scale == 1.0) and np.all(mean == 0.0) else Rescaling(scale, mean)(x))
 
 
 class _FCNN(Family):
@@ -137,13 +57,30 @@ class _FCNN(Family):
         if _is_table(X) if reset else self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
             if reset:
-                self.schema_ = TableSchema.infer(X, name="X").to_dict()
+                schema = TableSchema.infer(X, name="X")
+                for column in schema.columns:
+                    if column.reason.startswith("all but "):  # a text among numbers
+                        warnings.warn(
+                            f"X, column {column.name!r}: {column.reason}. It is "
+                            + ("left out." if column.kind == "dropped" else "taken for categories.")
+                            + "\nTo have numbers, write None in place of the others.",
+                            stacklevel=4,
+                        )
+                self.schema_ = schema.to_dict()
             names = [column["name"] for column in (self.schema_ or {})["columns"]]
             table = X if _is_table(X) else dict(zip(names, np.asarray(X, object).T, strict=True))
             features = TableEncoder(self._schema()).encode(table, "X")
             return {name: array[:, None] if array.ndim == 1 else array for name, array in features.items()}
-        X = validate_data(
-            self, X, reset=reset, dtype="float64", ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
+        X = checked_table(
+            self,
+            X,
+            "Write NaN for a number that is missing. Texts are taken for categories in a data frame."
+            if reset
+            else "The network was trained on an array of numbers. Write NaN for one that is missing.",
+            reset=reset,
+            dtype="float64",
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
         )
         if reset:
             self.schema_ = None
@@ -173,16 +110,17 @@ class _FCNN(Family):
     ) -> tuple[Model, np.ndarray]:
         """Train on targets of shape ``(rows, ...)``; gives the members, and which rows each of them did not learn from."""
         rows, members = len(y), whole("members", self.members)
-        hidden = [whole("hidden", units) for units in self.hidden]
+        hidden = wholes("hidden", self.hidden)
         with self._seeded() as seed:
-            unseen = _unseen(rows, members, self.validation_fraction, seed, classes)
+            unseen = left_out(rows, members, self.validation_fraction, seed, classes)
             weight = np.ones(rows) if class_weight is None or classes is None else class_weight[classes]
-            if self.warm_start and "model_" in vars(self):
+            if self._goes_on:
                 model = self._members()
             else:
                 model = network(self._schema(), features, outputs, activation, hidden, self.dropout, members)
-            batch = whole("batch_size", self.batch_size or int(np.clip(2 ** round(np.log2(max(rows / 40, 1))), 8, 256)))
-            epochs = whole("epochs", self.epochs or int(np.clip(400_000 / rows, 15, 100)))
+            batch = int(np.clip(2 ** round(np.log2(max(rows / 40, 1))), 8, 256))
+            batch = whole("batch_size", batch if self.batch_size is None else self.batch_size)
+            epochs = whole("epochs", int(np.clip(400_000 / rows, 15, 100)) if self.epochs is None else self.epochs)
             targets = np.repeat(y[:, None], members, axis=1)
             schedule = CosineDecay(self.learning_rate, epochs * -(-rows // batch))
             self._train(
@@ -199,6 +137,10 @@ class _FCNN(Family):
             )
             self.model_ = averaged(model, mean, scale)
         return model, unseen
+
+    @property
+    def _goes_on(self) -> bool:
+        return self.warm_start and "model_" in vars(self)
 
     def _members(self) -> Model:
         """The network before the average: what was trained."""
@@ -217,7 +159,7 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
         learning_rate: the largest step; it falls to nothing along a cosine.
         class_weight: how much each class counts: class -> factor, or ``"balanced"`` for equal shares.
         calibrate: whether probabilities are made to fit how often they come true on the validation part (Guo et al.,
-            2017, https://arxiv.org/abs/1706.04599).
+            2017, https://arxiv.org/abs/1706.04599). Not with ``class_weight``, whose probabilities are meant to differ.
         epochs: passes over the data; by their number if ``None``.
         batch_size: rows in a step; by their number if ``None``.
         validation_fraction: the share of rows, another one for each member, that it does not learn from: they tell when
@@ -225,11 +167,13 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
         patience: epochs without getting better before stopping; a third of all if ``None``, 0 never to stop.
         verbose: 0 for silence, 1 for a bar, 2 for a line an epoch, ``"auto"`` for a bar in a terminal.
         random_state: the seed.
-        warm_start: whether ``fit`` goes on from where the last one ended.
+        warm_start: whether ``fit`` goes on from where the last one ended, with the columns, categories, classes and scales of
+            then.
 
     ``fit(X, y)`` takes an array of numbers or a pandas or polars data frame of numbers, texts, dates and truth values. NaN,
-    null and unknown categories are allowed; constant columns are left out or do nothing. ``y``: a class for each row, or
-    rows of zeros and ones for several labels at once.
+    null and unknown categories are allowed. Columns without use are left out or do nothing: constant ones, row counters,
+    identifiers, free text; of a data frame, ``schema_`` says which and why. A class with one row is learnt like the others,
+    and never held back. ``y``: a class for each row, or rows of zeros and ones for several labels at once.
 
     >>> X = np.array([[0.0], [0.2], [0.9], [1.0]])
     >>> FCNNClassifier(random_state=0).fit(X, ["low", "low", "high", "high"]).predict([[0.1], [0.8]]).tolist()
@@ -237,6 +181,10 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
     """
 
     _kept: ClassVar[tuple[str, ...]] = ("schema_", "classes_", "multilabel_")
+
+    #: the classes, sorted, or the numbers of the labels; whether a row has several labels
+    classes_: np.ndarray
+    multilabel_: bool
 
     def __init__(
         self,
@@ -276,8 +224,12 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
 
         Raises:
             DataError: if there is but one class, or the table cannot be read.
+            ConfigError: for a setting out of its range.
+
+        Warns:
+            UserWarning: of a column of a data frame with a few texts among numbers, which cannot be taken for numbers.
         """
-        features = self._features(X, reset=True)
+        features = self._features(X, reset=not self._goes_on)
         targets = self._targets(y, next(iter(features.values())))
         labels = len(self.classes_)
         width = labels if self.multilabel_ or labels > 2 else 1
@@ -293,36 +245,37 @@ class FCNNClassifier(ClassifierMixin, _FCNN):
             class_weight=self._class_weight(targets),
         )
         if self.calibrate and unseen.sum() >= 30 and self.class_weight is None:
-            _calibrate(model, features, targets, unseen)
+            calibrate(model, features, targets, unseen)
         return self
 
     def _targets(self, y: Any, features: np.ndarray) -> np.ndarray:
         _require(self, y)
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         check_consistent_length(features, y)
+        refuse_missing(y)
         check_classification_targets(y)
-        self.multilabel_ = type_of_target(y) == "multilabel-indicator"
-        if self.multilabel_:
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ConfigError(
+                "several targets at once are rows of zeros and ones.\n"
+                "Write:  sklearn.multioutput.MultiOutputClassifier(FCNNClassifier())  for several classes a row"
+            )
+        several = kind == "multilabel-indicator"
+        if self._goes_on and (several != self.multilabel_ or (several and y.shape[1] != len(self.classes_))):
+            raise DataError("with warm_start, y has the form of before.\nWrite:  set_params(warm_start=False)")
+        before = self.classes_ if self._goes_on else None
+        self.multilabel_ = several
+        if several:
             self.classes_ = np.arange(y.shape[1])
             return y.astype("int32")
-        if type_of_target(y) == "multiclass-multioutput":
-            raise ConfigError(
-                "several targets at once are rows of zeros and ones; fit one classifier for each otherwise."
-            )
-        self.classes_, targets = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(
-                f"every row has the class {self.classes_.tolist()[0]!r}; a classifier needs at least two classes."
-            )
-        return targets.astype("int32")
+        self.classes_, places = encoded(column_or_1d(y, warn=True), len(y), least=1, before=before)
+        return places
 
     def _class_weight(self, targets: np.ndarray) -> np.ndarray | None:
-        if self.class_weight is None:
-            return None
-        if self.multilabel_:
+        if self.multilabel_ and self.class_weight is not None:
             raise ConfigError("class_weight is for one class a row, not for several labels at once.")
-        weights: np.ndarray = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[targets])
-        return weights
+        weights = None if self.multilabel_ else class_weights(self.class_weight, self.classes_, targets)
+        return None if weights is None else np.array(list(weights.values()))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class ``(rows, classes)``, in the order of ``classes_``; or of each label."""
@@ -385,7 +338,17 @@ class FCNNRegressor(RegressorMixin, _FCNN):
         self.validation_fraction, self.patience = validation_fraction, patience
         self.verbose, self.random_state, self.warm_start = verbose, random_state, warm_start
 
-    _kept: ClassVar[tuple[str, ...]] = ("schema_", "single_")
+    _kept: ClassVar[tuple[str, ...]] = ("schema_", "single_", "mean_", "scale_")
+
+    #: whether predictions have one axis; the mean and the deviation of each target, which the network ends with
+    single_: bool
+    mean_: np.ndarray
+    scale_: np.ndarray
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from a table.
@@ -395,27 +358,43 @@ class FCNNRegressor(RegressorMixin, _FCNN):
             y: ``(rows,)`` or ``(rows, targets)`` numbers.
 
         Raises:
-            DataError: if the table cannot be read.
+            DataError: if the table cannot be read, or a target is no number.
+            ShapeError: if there are other targets than before with ``warm_start``.
+            ConfigError: for a setting out of its range.
+
+        Warns:
+            UserWarning: as in :meth:`FCNNClassifier.fit`.
         """
-        features = self._features(X, reset=True)
+        features = self._features(X, reset=not self._goes_on)
         _require(self, y)
-        y = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
+        try:
+            y = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
+        except ValueError as error:
+            if "could not convert" in str(error):
+                refuse_text(y, "y", "For classes, write:  FCNNClassifier")
+            raise
         check_consistent_length(next(iter(features.values())), y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self.single_ = y.ndim == 1
+        single = y.ndim == 1
         y = y.reshape(len(y), -1)
-        mean, spread = y.mean(0), y.std(0)
-        spread = np.where(spread > 0, spread, 1.0)
+        if not self._goes_on:
+            self.single_, self.mean_, spread = single, y.mean(0), y.std(0)
+            self.scale_ = np.where(spread > 0, spread, 1.0)
+        if y.shape[1] != len(self.mean_) or single != self.single_:
+            raise ShapeError(
+                f"with warm_start, y has {len(self.mean_)} targets a row as before; received {y.shape[1]}.\n"
+                "Write:  set_params(warm_start=False)"
+            )
         self._fit(
             features,
-            ((y - mean) / spread).astype("float32"),
+            ((y - self.mean_) / self.scale_).astype("float32"),
             outputs=y.shape[1],
             activation="linear",
             loss=MeanSquaredError(reduction=REDUCTION),
             metrics=["mean_absolute_error"],
-            mean=mean.tolist(),
-            scale=spread.tolist(),
+            mean=self.mean_.tolist(),
+            scale=self.scale_.tolist(),
         )
         return self
 
@@ -424,45 +403,6 @@ class FCNNRegressor(RegressorMixin, _FCNN):
         self.model  # noqa: B018 - for its error
         found = self._forward(self._features(X)).astype("float64")
         return found[:, 0] if self.single_ else found
-
-
-def _unseen(rows: int, members: int, fraction: float, seed: int, classes: np.ndarray | None) -> np.ndarray:
-    """Which rows each member does not learn from, ``(rows, members)``: a part of its own, with every class's share.
-
-    They stop training early and calibrate probabilities, and no row is lost to the whole.
-    """
-    if not 0 <= fraction < 1:
-        raise ConfigError(f"validation_fraction is a number from 0 to less than 1; received {fraction!r}")
-    if rows < 20:
-        return np.zeros((rows, members), bool)
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    place = np.empty(rows)  # evenly from 0 to 1 within every class, so that every stretch has every class's share
-    for members_of_class in (
-        [np.arange(rows)] if classes is None else [np.flatnonzero(classes == c) for c in set(classes)]
-    ):
-        place[rng.permutation(members_of_class)] = (np.arange(len(members_of_class)) + rng.random()) / len(
-            members_of_class
-        )
-    return (place[:, None] - fraction * np.arange(members)) % 1 < fraction
-
-
-def _calibrate(members: Model, features: dict[str, np.ndarray], y: np.ndarray, unseen: np.ndarray) -> None:
-    """Divide the scores by the temperature that makes the probabilities of what was not learnt largest."""
-    p = members.predict(features).astype("float64").clip(1e-12, 1 - 1e-12)
-    scores = np.log(p) - np.log1p(-p) if y.ndim == 2 or p.shape[-1] == 1 else np.log(p)
-    target = y.reshape(len(y), 1, -1) if y.ndim == 2 or p.shape[-1] == 1 else y[:, None, None] == np.arange(p.shape[-1])
-
-    def loss(temperature: float) -> float:
-        z = scores / temperature
-        if p.shape[-1] > 1 and y.ndim == 1:
-            losses = np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1)) + z.max(-1) - (z * target).sum(-1)
-        else:
-            losses = (np.logaddexp(0, z) - z * target).sum(-1)
-        return float(losses[unseen].mean())
-
-    temperature = min(np.geomspace(0.25, 4, 81), key=loss)
-    head = next(layer for layer in reversed(members.layers) if isinstance(layer, EinsumDense))
-    head.set_weights([weight / temperature for weight in head.get_weights()])
 
 
 def _is_table(X: Any) -> bool:

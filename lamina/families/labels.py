@@ -8,13 +8,14 @@ import numpy as np
 from lamina.core.errors import ConfigError, DataError, ShapeError
 
 
-def encoded(y: Any, rows: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def encoded(y: Any, rows: int, least: int = 2, before: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur, sorted, and the place of each example's class among them.
 
     Args:
         y: the class of each example.
         rows: how many examples there are.
         least: how many examples each class needs.
+        before: the classes of an earlier training that goes on: they stay, and no others may occur.
 
     Returns:
         The classes, and int32 ``(rows,)``.
@@ -32,16 +33,23 @@ def encoded(y: Any, rows: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.shape != (rows,):
         raise ShapeError(f"y is expected to hold one class for each of {rows} examples; received shape {y.shape}")
-    if any(value is None or value != value for value in y.tolist()):
-        raise DataError("y holds missing classes (None or NaN).\nLeave those examples out.")
+    refuse_missing(y)
     try:
         classes, places, counts = np.unique(y, return_inverse=True, return_counts=True)
     except TypeError:
         raise DataError(
             "y mixes classes of several types, as texts and numbers.\nWrite:  y = [str(v) for v in y]"
         ) from None
+    if before is not None:
+        new = [name for name in classes.tolist() if name not in before.tolist()]
+        if new:
+            raise DataError(
+                f"with warm_start, the classes are those of before: {before.tolist()}; received {new[0]!r}.\n"
+                "Write:  set_params(warm_start=False)"
+            )
+        return before, np.searchsorted(before, y).astype("int32")
     if len(classes) < 2:
-        raise DataError(f"every example has the class {classes[0]!r}; a classifier needs at least two classes.")
+        raise DataError(f"every example has the class {str(classes[0])!r}; a classifier needs at least two classes.")
     if counts.min() < least:
         few, count = classes[counts.argmin()], int(counts.min())
         raise DataError(
@@ -49,6 +57,18 @@ def encoded(y: Any, rows: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
             "Leave the class out, or join it with another."
         )
     return classes, places.astype("int32")
+
+
+def refuse_missing(y: np.ndarray) -> None:
+    """Refuse classes that are None or NaN.
+
+    Raises:
+        DataError: naming the first one.
+    """
+    for i, value in enumerate(y.ravel().tolist()):
+        # "<NA>" is how pandas writes its own missing value, which cannot be compared
+        if not isinstance(value, str) and (value is None or str(value) == "<NA>" or value != value):
+            raise DataError(f"y holds missing classes (None or NaN); the first is y[{i}].\nLeave those examples out.")
 
 
 def class_weights(
@@ -71,7 +91,7 @@ def class_weights(
     if weight is None:
         return None
     if isinstance(weight, str) and weight == "balanced":
-        counts = np.bincount(y, minlength=len(classes))
+        counts = np.maximum(np.bincount(y, minlength=len(classes)), 1)
         return {k: len(y) / (len(classes) * int(n)) for k, n in enumerate(counts)}
     if not isinstance(weight, Mapping):
         raise ConfigError(f'class_weight is "balanced", a dictionary class -> factor, or None; received {weight!r}')

@@ -17,6 +17,15 @@ def is_folder(x: Any) -> bool:
     return isinstance(x, str | os.PathLike)
 
 
+def axes(x: Any) -> int:
+    """How many axes ``x`` has as one array: 3 or 4 for pictures, 4 for a folder of them, 2 for a table."""
+    if is_folder(x):
+        return 4
+    if isinstance(x, list | tuple) and len(x):
+        return 1 + np.ndim(x[0])
+    return getattr(x, "ndim", 2)
+
+
 def as_pictures(x: Any, name: str = "X") -> np.ndarray:
     """Pictures of one size as one array.
 
@@ -67,6 +76,8 @@ def as_picture_list(x: Any, name: str = "X") -> list[np.ndarray]:
         pictures = [load_pictures([path], picture_size(path))[0] for path in _files(x)]
         channels = max(picture.shape[-1] for picture in pictures)
         return [np.repeat(p, channels, axis=-1) if p.shape[-1] < channels else p for p in pictures]
+    if x is None:
+        raise DataError(f"{name} is expected to hold pictures; received None.")
     if isinstance(x, np.ndarray) and (x.ndim == 2 or (x.ndim == 3 and x.shape[-1] in (1, 3, 4))):
         x = [x]
     pictures = [_numbers(np.asarray(picture), f"{name}[{i}]") for i, picture in enumerate(x)]
@@ -85,6 +96,27 @@ def as_picture_list(x: Any, name: str = "X") -> list[np.ndarray]:
                 "Make them alike; gray to color:  np.repeat(picture[..., None], 3, axis=-1)"
             )
     return pictures
+
+
+def refuse_other_scale(received: Any, learnt: Any) -> None:
+    """Refuse real numbers where bytes were learnt from, or bytes where real numbers were.
+
+    Args:
+        received: the dtype of the pictures.
+        learnt: the dtype of those in training.
+
+    Raises:
+        DataError: naming both kinds.
+    """
+    kinds = [
+        "whole numbers from 0 to 255 (uint8)" if np.dtype(dtype) == np.uint8 else "real numbers"
+        for dtype in (learnt, received)
+    ]
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"the network was trained on {kinds[0]}; received {kinds[1]}.\n"
+            "Scale both alike, as:  (255 * X).round().astype('uint8')  or  X / 255"
+        )
 
 
 def value_range(pictures: np.ndarray) -> tuple[float, float]:

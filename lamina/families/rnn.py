@@ -15,6 +15,7 @@ from lamina.families.base import Family, finite, held_out, whole
 from lamina.families.labels import class_weights, encoded
 from lamina.families.rnn_forecaster import RNNForecaster
 from lamina.families.rnn_language import RNNLanguageModel
+from lamina.families.tokenizer import texts_in
 from lamina.layers import (
     GRU,
     LSTM,
@@ -135,12 +136,13 @@ class RNNClassifier(ClassifierMixin, Family):
 
     >>> texts = ["good film", "bad film", "good book", "bad book"] * 5
     >>> model = RNNClassifier(units=4, embedding=8, epochs=30, learning_rate=0.03, random_state=0).fit(texts, [1, 0] * 10)
-    >>> model.predict(["a good one", "a bad one"]).tolist()
+    >>> model.predict(["good good film", "bad bad book"]).tolist()
     [1, 0]
     """
 
     _kept = ("classes_", "text_", "features_", "steps_")
 
+    classes_: np.ndarray
     #: whether texts were learnt from; otherwise how many features a step of a series has, and the longest series
     text_: bool
     features_: int
@@ -181,18 +183,16 @@ class RNNClassifier(ClassifierMixin, Family):
             y: the class of each.
 
         Raises:
-            DataError: for something else than texts or numbers, NaN, one class, or a class with one example.
+            DataError: for something else than texts or numbers, NaN, texts that are all empty, one class, a class with one
+                example, or one that was not there before with ``warm_start``.
             ShapeError: for series with different numbers of features.
         """
         goes_on = self.warm_start and "model_" in vars(self)
-        before: Any = getattr(self, "classes_", None)
         if not goes_on:
             self.text_ = is_text(X)
             self.features_ = self.steps_ = 0
         x = self._inputs(X)
-        self.classes_, places = encoded(y, len(x))
-        if goes_on and not np.array_equal(before, self.classes_):
-            raise DataError(f"with warm_start, the classes are those of before: {before.tolist()}")
+        self.classes_, places = encoded(y, len(x), before=self.classes_ if goes_on else None)
         count = len(self.classes_)
         targets = places[:, None].astype("float32") if count == 2 else places
         epochs = whole("epochs", int(np.clip(30_000 / len(x), 6, 40)) if self.epochs is None else self.epochs)
@@ -222,6 +222,8 @@ class RNNClassifier(ClassifierMixin, Family):
             inputs = Input((), dtype="string")
             vectorize = TextVectorization(whole("max_words", self.max_words, 3), standardize=words_and_signs)
             lengths = [len(words) for words in vectorize.tokenize(x)]
+            if not any(lengths):
+                raise DataError("every text is empty: there is no word to learn from.")
             length = max(1, min(int(np.quantile(lengths, 0.95)), 400)) if self.length is None else self.length
             vectorize.adapt(x)
             vectorize = HeadAndTail(
@@ -255,7 +257,7 @@ class RNNClassifier(ClassifierMixin, Family):
         if self.text_ != is_text(X):
             raise DataError(f"the network was trained on {'texts' if self.text_ else 'series'}, and these are none.")
         if self.text_:
-            return as_texts(X)
+            return np.array([*texts_in(X), None], object)[:-1]  # None keeps it an array of objects
         series = as_series(X)
         features = series[0].shape[1]
         self.features_ = self.features_ or features
@@ -277,46 +279,33 @@ class RNNClassifier(ClassifierMixin, Family):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each text or series, shape ``(n,)``."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(axis=1)]
 
 
 def is_text(X: Any) -> bool:
-    """Whether ``X`` holds texts rather than numbers, going by its first entry."""
+    """Whether ``X`` holds texts rather than numbers."""
     if isinstance(X, str):
-        raise DataError("a list of texts is expected; received a single one.\nWrite:  [text]")
+        raise DataError("a list of texts is expected; received a single one.\nWrite:  [X]")
+    X = np.asarray(X) if hasattr(X, "columns") else X
     try:
-        first = next(iter(X))
-    except (StopIteration, TypeError):
-        raise DataError(f"texts or series are expected; received {X!r}") from None
-    return isinstance(first, str | bytes) or first is None
-
-
-def as_texts(X: Any) -> np.ndarray:
-    """Texts as an array of Python strings ``(n,)``.
-
-    Raises:
-        DataError: naming the first entry that is none.
-    """
-    texts = list(X)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(
-                f"X[{i}] is no text: {text!r}.\nFill in what is missing, as:  X = [text or '' for text in X]"
-            )
-    found = np.empty(len(texts), object)
-    found[:] = [str(text) for text in texts]
-    return found
+        entries = list(X.ravel() if isinstance(X, np.ndarray) and X.dtype.kind in "OUST" else X)
+    except TypeError:
+        entries = []
+    if not entries:
+        raise DataError(f"texts or series are expected; received {X!r}")
+    return any(isinstance(entry, str | bytes) or entry is None for entry in entries)
 
 
 def as_series(X: Any) -> list[np.ndarray]:
-    """Series as arrays ``(steps, features)``.
+    """Series as arrays ``(steps, features)``; the rows of a data frame are series of one feature.
 
     Raises:
         DataError: for what holds no numbers, no steps, or NaN.
         ShapeError: for other shapes, or different numbers of features.
     """
     found: list[np.ndarray] = []
-    for i, one in enumerate(X):
+    for i, one in enumerate(np.asarray(X) if hasattr(X, "columns") else X):
         series = np.asarray(one)
         if series.dtype.kind not in "biuf":
             raise DataError(f"X[{i}] is expected to hold numbers; received an array of dtype {series.dtype}")

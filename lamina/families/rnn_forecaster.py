@@ -4,6 +4,7 @@ The network forecasts what remains after the obvious: with a season, the change 
 a trend, the change against the level of late. Where that is all there is to know, little is left for it to get wrong.
 """
 
+import itertools
 from typing import Any, Self
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 
 from lamina.core.errors import ConfigError, DataError, ShapeError, nearest
 from lamina.core.state import Array
-from lamina.families.base import Family, whole
+from lamina.families.base import Family, refuse_text, share, whole
 from lamina.layers import GRU, LSTM, Dense, Dropout
 from lamina.layers.base import layer
 from lamina.models.model import Model
@@ -150,12 +151,14 @@ class RNNForecaster(Family):
     True
     """
 
-    _kept = ("single_", "names_", "input_names_", "window_", "last_", "last_inputs_", "errors_")
+    _kept = ("single_", "names_", "input_names_", "horizon_", "window_", "last_", "last_inputs_", "errors_")
 
-    #: whether forecasts have one axis; the names of the series and inputs, if they have any; how many steps are needed
+    #: whether forecasts have one axis; the names of the series and inputs, if they have any; how many steps are forecast,
+    #: and how many are needed
     single_: bool
     names_: list[str] | None
     input_names_: list[str] | None
+    horizon_: int
     window_: int
     #: the end of the training series and inputs; the absolute errors on the validation part ``(windows, horizon, series)``
     last_: np.ndarray
@@ -200,18 +203,24 @@ class RNNForecaster(Family):
         goes_on = self.warm_start and "model_" in vars(self)
         horizon, epochs = whole("horizon", self.horizon), whole("epochs", self.epochs)
         season = None if self.season is None else whole("season", self.season, 2)
-        self.single_ = np.ndim(y) == 1
-        if not goes_on:
-            self.names_, self.input_names_ = names_of(y), names_of(X)
+        if goes_on:
+            horizon, season = self.horizon_, self.model_.season
+        else:
+            self.horizon_, self.names_, self.input_names_ = horizon, names_of(y), names_of(X)
             window = (
                 max(3 * season if season else 2 * horizon, 12) if self.window is None else whole("window", self.window)
             )
             self.window_ = window + (season or 0)
+        share("validation_fraction", self.validation_fraction)
         series, known = self._read(y, X, fitting=not goes_on)
+        if not goes_on:
+            self.single_ = np.ndim(y) == 1
         origins = np.arange(self.window_, len(series) - horizon + 1)
         watched = self._watched(len(origins))
-        if len(origins) - watched - (horizon - 1 if watched else 0) < 2:
-            need = self.window_ + 2 * horizon + 1 + watched
+        if not self._suffices(len(origins)):
+            need = next(n for n in itertools.count(1) if self._suffices(len(origins) + n)) + len(series)
+            if len(series) < self.window_ + horizon:
+                need = self.window_ + horizon + 1
             raise DataError(
                 f"y has {len(series)} steps; a window of {self.window_}"
                 + (f" (a season of {season} included)" if season else "")
@@ -253,14 +262,14 @@ class RNNForecaster(Family):
         """
         self.model  # noqa: B018 - for its error
         series, known = (self.last_, self.last_inputs_) if y is None else self._read(y, X)
-        future = np.zeros((self.horizon, 0), "float32")
+        future = np.zeros((self.horizon_, 0), "float32")
         if self.last_inputs_.shape[1]:
             if X_future is None:
                 raise DataError(
-                    f"fit got known inputs, so those of the next {self.horizon} steps are needed.\n"
+                    f"fit got known inputs, so those of the next {self.horizon_} steps are needed.\n"
                     "Write:  predict(X_future=...)"
                 )
-            future = self._inputs(X_future, "X_future", self.horizon)
+            future = self._inputs(X_future, "X_future", self.horizon_)
         elif X_future is not None:
             raise DataError("fit got no known inputs, so there is no use for X_future.\nWrite:  fit(y, X)")
         found = self._at(series, np.concatenate([known, future]), np.array([len(series)]))[0]
@@ -289,11 +298,12 @@ class RNNForecaster(Family):
         if not 0 < level < 1:
             raise ConfigError(f"level is a number between 0 and 1; received {level!r}")
         middle = self.predict(y, X, X_future=X_future)
-        rank = int(np.ceil((len(self.errors_) + 1) * level))
+        rank = _rank(len(self.errors_), level)
         if rank > len(self.errors_):
+            need = next(n for n in itertools.count(1) if _rank(n, level) <= n)
             raise ConfigError(
-                f"level={level} needs at least {int(np.ceil(level / (1 - level)))} windows in the validation part; there "
-                f"are {len(self.errors_)}.\nWrite:  RNNForecaster(validation_fraction=...) with a larger one"
+                f"level={level} needs at least {need} windows in the validation part; there are {len(self.errors_)}.\n"
+                "Write:  RNNForecaster(validation_fraction=...) with a larger one"
             )
         reach = self.errors_[rank - 1]
         reach = reach[:, 0] if self.single_ else reach
@@ -313,13 +323,19 @@ class RNNForecaster(Family):
         self.model  # noqa: B018 - for its error
         series, known = self._read(y, X)
         first = self.window_ if start is None else whole("start", start)
-        if not self.window_ <= first <= len(series) - self.horizon:
+        horizon = self.horizon_
+        if len(series) < self.window_ + horizon:
             raise DataError(
-                f"forecasts can start from step {self.window_} to {len(series) - self.horizon} of {len(series)}, where "
-                f"{self.window_} come before and {self.horizon} follow; received start={start}"
+                f"y has {len(series)} steps; a window of {self.window_} and {horizon} steps ahead need at least "
+                f"{self.window_ + horizon}.\nGive the series from further back."
             )
-        origins = np.arange(first, len(series) - self.horizon + 1)
-        found, truth = self._at(series, known, origins), _ahead(series, origins, self.horizon)
+        if not self.window_ <= first <= len(series) - horizon:
+            raise DataError(
+                f"forecasts can start from step {self.window_} to {len(series) - horizon} of {len(series)}, where "
+                f"{self.window_} come before and {horizon} follow; received start={start}"
+            )
+        origins = np.arange(first, len(series) - horizon + 1)
+        found, truth = self._at(series, known, origins), _ahead(series, origins, horizon)
         return (found[..., 0], truth[..., 0]) if self.single_ else (found, truth)
 
     def score(self, y: Any, X: Any = None) -> float:
@@ -350,21 +366,25 @@ class RNNForecaster(Family):
         )
 
     def _watched(self, windows: int) -> int:
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                f"validation_fraction is a number from 0 to less than 1; received {self.validation_fraction!r}"
-            )
         return round(self.validation_fraction * windows) if windows >= 20 else 0
+
+    def _suffices(self, windows: int) -> bool:
+        """Whether two windows are left to learn from, which do not reach into the validation part."""
+        watched = self._watched(windows)
+        return windows - watched - (self.horizon_ - 1 if watched else 0) >= 2
 
     def _read(self, y: Any, X: Any, fitting: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Series and known inputs as float32 ``(steps, ...)``, filled in."""
         series = numbers("y", y)
         if not fitting:
             self._same("y", names_of(y), self.names_, series.shape[1], self.last_.shape[1])
-        if len(series) < self.window_:
-            raise DataError(f"y has {len(series)} steps; the network looks at the last {self.window_}.")
         if fitting:
             return series, numbers("X", X, len(series)) if X is not None else np.zeros((len(series), 0), "float32")
+        if len(series) < self.window_:
+            raise DataError(
+                f"y has {len(series)} steps; the network looks at the last {self.window_}.\n"
+                "Give the series from further back, or fit with a smaller window."
+            )
         if self.last_inputs_.shape[1] and X is None:
             raise DataError("fit got known inputs, so they are needed beside y, too.\nWrite:  (y, X)")
         if X is None:
@@ -385,13 +405,13 @@ class RNNForecaster(Family):
     def _windows(self, series: np.ndarray, known: np.ndarray, origins: np.ndarray) -> dict[str, np.ndarray]:
         found = {"past": np.stack([series[t - self.window_ : t] for t in origins])}
         if known.shape[1]:
-            found["known"] = np.stack([known[t - self.window_ : t + self.horizon] for t in origins])
+            found["known"] = np.stack([known[t - self.window_ : t + self.horizon_] for t in origins])
         return found
 
     def _at(self, series: np.ndarray, known: np.ndarray, origins: np.ndarray) -> np.ndarray:
         """Forecasts from each of the steps ``origins`` on, ``(origins, horizon, series)``."""
         if not len(origins):
-            return np.zeros((0, self.horizon, series.shape[1]))
+            return np.zeros((0, self.horizon_, series.shape[1]))
         return self._forward(self._windows(series, known, origins), 64).astype("float64").mean(axis=1)
 
 
@@ -405,10 +425,17 @@ def numbers(name: str, y: Any, steps: int | None = None) -> np.ndarray:
     >>> numbers("y", [1.0, np.nan, 3.0, np.nan])[:, 0].tolist()
     [1.0, 2.0, 3.0, 3.0]
     """
+    for column in y.columns if hasattr(y, "columns") else ():
+        if "date" in str(y[column].dtype).lower():
+            raise DataError(
+                f"{name}, column {column!r} holds dates; a series is numbers, equally spaced in time.\n"
+                f"Leave it out, as:  {name}.drop(columns={column!r})  or, of polars:  {name}.drop({column!r})"
+            )
     try:
         found = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
         found = found.astype("float64")
     except (TypeError, ValueError):
+        refuse_text(y, name, "Write None for a number that is missing; several series are the columns of one array.")
         raise DataError(
             f"{name} is expected to hold numbers; received {type(y).__name__} with something else."
         ) from None
@@ -425,6 +452,11 @@ def numbers(name: str, y: Any, steps: int | None = None) -> np.ndarray:
             raise DataError(f"column {column} of {name} holds no value at all.")
         values[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(~missing), values[~missing])
     return found.astype("float32")
+
+
+def _rank(count: int, level: float) -> int:
+    """Which of so many sorted errors bounds the next one with that probability."""
+    return int(np.ceil(round((count + 1) * level, 9)))
 
 
 def names_of(y: Any) -> list[str] | None:

@@ -10,7 +10,8 @@ import numpy as np
 from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.state import Array
 from lamina.core.transforms import jit
-from lamina.families.base import Family, whole
+from lamina.families.base import Family, share, whole
+from lamina.families.tokenizer import texts_in
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -99,8 +100,10 @@ class RNNLanguageModel(Family):
     'cdabcd'
     """
 
-    _kept = ("tokens_",)
+    _kept = ("tokens_", "level_")
 
+    #: what a token is
+    level_: str
     #: the tokens; their places are their numbers. The first one, empty, stands for all that are not among them
     tokens_: list[str]
 
@@ -143,14 +146,14 @@ class RNNLanguageModel(Family):
         goes_on = self.warm_start and "model_" in vars(self)
         text = _joined(X)
         length, epochs = whole("length", self.length), whole("epochs", self.epochs)
+        if self.level not in ("character", "word"):
+            raise ConfigError(f"level is 'character' or 'word'; received {self.level!r}")
+        self.level_ = self.level_ if goes_on else self.level
         tokens = self._split(text)
         if not goes_on:
             self.tokens_ = ["", *_frequent(tokens, whole("max_tokens", self.max_tokens))]
         numbers = self._numbers(tokens)
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                f"validation_fraction is a number from 0 to less than 1; received {self.validation_fraction!r}"
-            )
+        share("validation_fraction", self.validation_fraction)
         cut = len(numbers) - int(self.validation_fraction * len(numbers))
         if cut < length + 1:
             raise DataError(
@@ -241,9 +244,7 @@ class RNNLanguageModel(Family):
         return float(np.take_along_axis(logs, np.maximum(targets, 0)[..., None], -1)[..., 0][fresh].mean())
 
     def _split(self, text: str) -> list[str]:
-        if self.level not in ("character", "word"):
-            raise ConfigError(f"level is 'character' or 'word'; received {self.level!r}")
-        return list(text) if self.level == "character" else WORDS.findall(text)
+        return list(text) if self.level_ == "character" else WORDS.findall(text)
 
     def _numbers(self, tokens: list[str]) -> np.ndarray:
         place = {token: i for i, token in enumerate(self.tokens_)}
@@ -269,11 +270,7 @@ def _drawn(scores: Array, key: Array, temperature: Any) -> Array:
 
 
 def _joined(X: Any) -> str:
-    texts = [X] if isinstance(X, str) else list(X)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"X[{i}] is no text: {text!r}")
-    joined = "\n".join(texts)
+    joined = X if isinstance(X, str) else "\n".join(texts_in(X))
     if not joined:
         raise DataError("the text is empty.")
     return joined

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lamina.core.errors import ConfigError, DataError
 from lamina.families.base import Family, held_out, whole
-from lamina.families.pictures import as_picture_list, stored_as, value_range
+from lamina.families.pictures import as_picture_list, refuse_other_scale, stored_as, value_range
 from lamina.layers import Add, Conv2D, Input, Rescaling, UpSampling2D
 from lamina.models import Model
 from lamina.ops.spatial import depth_to_space
@@ -77,8 +77,10 @@ class SuperResolution(Family):
     (64, 64)
     """
 
-    _kept: ClassVar[tuple[str, ...]] = ("channels_", "dtype_")
+    _kept: ClassVar[tuple[str, ...]] = ("channels_", "dtype_", "scale_")
 
+    #: the factor that the network enlarges by; the channels and dtype of the pictures
+    scale_: int
     channels_: int
     dtype_: str
 
@@ -128,8 +130,9 @@ class SuperResolution(Family):
             going_on = self.warm_start and hasattr(self, "model_")
             if going_on and pictures[0].shape[-1] != self.channels_:
                 raise DataError(f"warm_start goes on with {self.channels_} channels; received {pictures[0].shape[-1]}")
-            small, large = cut(pictures, self.scale, self.crops, np.random.default_rng([seed, 1]))
-            self.channels_, self.dtype_ = small.shape[-1], small.dtype.name
+            scale = self.scale_ if going_on else self.scale
+            small, large = cut(pictures, scale, self.crops, np.random.default_rng([seed, 1]))
+            self.channels_, self.dtype_, self.scale_ = small.shape[-1], small.dtype.name, scale
             if not going_on:
                 self.model_ = network(self.scale, self.channels_, self.filters, self.blocks, *value_range(large))
             learnt, watched = held_out(len(small), self.validation_fraction, seed)
@@ -170,6 +173,8 @@ class SuperResolution(Family):
                 f"this SuperResolution was fitted on pictures with {self.channels_} channels; received "
                 f"{pictures[0].shape[-1]}.\n{hint}"
             )
+        for picture in pictures:
+            refuse_other_scale(picture.dtype, self.dtype_)
         enlarged = [self._enlarged(picture) for picture in pictures]
         given = np.ndim(X) if isinstance(X, np.ndarray) else 4
         flat = given == 2 or (given == 3 and self.channels_ == 1) or (isinstance(X, list) and np.ndim(X[0]) == 2)
@@ -179,6 +184,10 @@ class SuperResolution(Family):
             return enlarged
         return enlarged[0] if given == 2 or (given == 3 and not flat) else np.stack(enlarged)
 
+    def predict(self, X: Any) -> Any:
+        """As :meth:`upscale`, under scikit-learn's name."""
+        return self.upscale(X)
+
     def score(self, X: Any, y: Any = None) -> float:
         """The mean peak signal-to-noise ratio, in decibels, of pictures shrunk and enlarged again.
 
@@ -186,10 +195,11 @@ class SuperResolution(Family):
             X: pictures of high resolution, as for :meth:`fit`.
             y: ignored.
         """
+        check_is_fitted(self, "model_")
         ratios = []
         for picture in as_picture_list(X):
-            picture = trimmed(picture, self.scale)
-            again = self.upscale([shrunk(picture, self.scale)])[0]
+            picture = trimmed(picture, self.scale_)
+            again = self.upscale([shrunk(picture, self.scale_)])[0]
             ratios.append(psnr(picture, again))
         return float(np.mean(ratios))
 
@@ -198,13 +208,11 @@ class SuperResolution(Family):
             raise ConfigError(f"scale is 2 or 4; received {self.scale!r}")
         for name, least in (("filters", 1), ("blocks", 1), ("crops", 1), ("epochs", 1), ("batch_size", 1)):
             whole(name, getattr(self, name), least)
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate is a number above 0; received {self.learning_rate!r}")
 
     def _enlarged(self, picture: np.ndarray) -> np.ndarray:
         """One picture enlarged tile by tile; each sees as much around it as the network does, so no seams show."""
         height, width, channels = picture.shape
-        margin, s = 2 * self.blocks + 2, self.scale
+        margin, s = sum(isinstance(layer, Conv2D) for layer in self.model_.layers), self.scale_
         down, across = math.ceil(height / TILE), math.ceil(width / TILE)
         borders = ((margin, down * TILE - height + margin), (margin, across * TILE - width + margin), (0, 0))
         padded = np.pad(picture, borders, mode="symmetric")

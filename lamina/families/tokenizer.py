@@ -166,13 +166,23 @@ def tokenizer_from(description: str) -> AnyTokenizer:
 
 
 def texts_in(given: Any, name: str = "X") -> list[str]:
-    """``given`` as a list of texts: a list, an array or a column of strings.
+    """``given`` as a list of texts: a list, an array or a column of strings, or a data frame of one column.
 
     Raises:
-        DataError: for a single string, for something that is no text, or where there are none.
+        DataError: for a single string, for several columns, for something that is no text, or where there are none.
     """
     if isinstance(given, str | bytes):
         raise DataError(f"{name} is a list of texts; received one string.\nWrite:  [{name}]")
+    if hasattr(given, "columns"):
+        names = list(given.columns)
+        if len(names) != 1:
+            raise DataError(
+                f"{name} is one column of texts; received a data frame with the columns {names}.\n"
+                f"Write:  {name}[{names[0] if names else 'name'!r}]"
+            )
+        given = given[names[0]]
+    elif isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
     try:
         texts = [text.item() if isinstance(text, np.generic) else text for text in given]
     except TypeError:

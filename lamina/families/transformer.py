@@ -11,12 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from lamina.core.errors import ConfigError, DataError
 from lamina.core.random import next_key
 from lamina.data.batches import ArrayData
-from lamina.families.base import Family, whole
+from lamina.families.base import Family, share, whole
 from lamina.families.tokenizer import END, PADDING, AnyTokenizer, padded, read_texts, tokenizer_from, train_tokenizer
 from lamina.families.transformer_classifier import TransformerClassifier as TransformerClassifier
 from lamina.families.transformer_network import LanguageModel, Transformer
 from lamina.families.transformer_pretrained import TransformerEncoder as TransformerEncoder
-from lamina.families.transformer_training import Batches, check_fraction, optimizer_for
+from lamina.families.transformer_training import Batches, optimizer_for
 from lamina.losses import SparseCategoricalCrossentropy
 
 
@@ -121,7 +121,7 @@ class TransformerLanguageModel(Family):
         going_on = self.warm_start and hasattr(self, "model_")
         context = self.model_.transformer.context if going_on else whole("context", self.context)
         batch, epochs = whole("batch_size", self.batch_size), whole("epochs", self.epochs)
-        check_fraction("validation_fraction", self.validation_fraction)
+        share("validation_fraction", self.validation_fraction)
         with self._seeded() as seed:
             if not going_on:
                 trained = train_tokenizer(self.tokenizer, texts, whole("vocabulary_size", self.vocabulary_size))

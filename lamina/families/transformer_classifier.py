@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from lamina.core.errors import ConfigError, DataError, StateError
 from lamina.data.batches import ArrayData
 from lamina.families.base import Family, held_out, whole
+from lamina.families.labels import class_weights, encoded
 from lamina.families.tokenizer import (
     PADDING,
     SPECIAL,
@@ -71,7 +72,7 @@ class TransformerClassifier(ClassifierMixin, Family):
         pretrained_: what :meth:`pretrain` made; every later ``fit`` starts from it. A file written after ``fit`` holds
             the network of ``fit`` alone.
 
-    An empty text is a text of no words and has its class as others do.
+    An empty text is a text of no words and has its class as others do. A class with one text is learnt like the others.
 
     Devlin et al. (2018), https://arxiv.org/abs/1810.04805
 
@@ -195,22 +196,18 @@ class TransformerClassifier(ClassifierMixin, Family):
             y: a class for each.
 
         Raises:
-            DataError: if these do not fit each other, or there is but one class.
+            DataError: if there is but one class, a class is missing, or every text is empty.
+            ShapeError: if there is not one class for each text.
             ConfigError: for an argument that is not valid.
         """
-        texts, y = texts_in(X), np.asarray(y)
-        if y.ndim != 1 or len(y) != len(texts):
-            raise DataError(f"y holds a class for each of the {len(texts)} texts; received shape {y.shape}.")
+        texts = texts_in(X)
+        if not any(texts):
+            raise DataError("every text of X is empty: there is nothing to learn from.")
         going_on = self.warm_start and isinstance(getattr(self, "model_", None), TextClassifier)
-        classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise DataError(f"y has one class only, {classes[0]!r}; there is nothing to tell apart.")
-        if going_on and not np.isin(classes, self.classes_).all():
-            new = classes[~np.isin(classes, self.classes_)][0]
-            raise DataError(f"y has a class that the present network does not know: {new!r}.\nWrite:  warm_start=False")
+        classes, labels = encoded(y, len(texts), least=1, before=self.classes_ if going_on else None)
         with self._seeded() as seed:
             if going_on:
-                model, labels = self.model_, np.searchsorted(self.classes_, y)
+                model = self.model_
             else:
                 model, self.classes_ = self._network(texts, len(classes)), classes
             rows = padded(self.tokenizer_.encode(texts, self.context_))
@@ -227,7 +224,7 @@ class TransformerClassifier(ClassifierMixin, Family):
                 optimizer=optimizer_for(self.learning_rate, self.warmup, self.weight_decay, epochs * steps),
                 epochs=epochs,
                 batch_size=batch,
-                class_weight=_class_weights(self.class_weight, self.classes_, labels[kept]),
+                class_weight=class_weights(self.class_weight, self.classes_, labels[kept]),
             )
         return self
 
@@ -312,22 +309,3 @@ def hidden(
     tokens = rows.copy()
     np.put_along_axis(tokens, places, np.where(counts, shown, np.take_along_axis(rows, places, 1)).astype("int32"), 1)
     return {"tokens": tokens, "places": places.astype("int32")}, answers
-
-
-def _class_weights(given: Any, classes: np.ndarray, labels: np.ndarray) -> dict[int, float] | None:
-    """The weight of each class by its index.
-
-    Raises:
-        ConfigError: for a word other than ``"balanced"``, or a class that is not there.
-    """
-    if given is None:
-        return None
-    if isinstance(given, str):
-        if given != "balanced":
-            raise ConfigError(f"class_weight is 'balanced', a dictionary or None; received {given!r}")
-        counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
-        return {index: len(labels) / (len(classes) * int(count)) for index, count in enumerate(counts)}
-    unknown = [name for name in given if name not in classes.tolist()]
-    if unknown:
-        raise ConfigError(f"class_weight names {unknown[0]!r}, which is not among the classes {classes.tolist()}")
-    return {index: float(given.get(name, 1.0)) for index, name in enumerate(classes.tolist())}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from lamina.core.errors import ConfigError, FileError, ShapeError
@@ -29,7 +29,7 @@ ACTIVATIONS = {
 }
 
 
-class TransformerEncoder(TransformerMixin, Family):
+class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
     """Vectors of texts from a pretrained network; nothing is learnt.
 
     Args:
@@ -102,6 +102,10 @@ class TransformerEncoder(TransformerMixin, Family):
         """The tokenizer, after ``fit``."""
         check_is_fitted(self, "vocabulary_")
         return tokenizer_from(self.vocabulary_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.model.transformer.width)
 
     def _tokens(self, texts: Any) -> list[np.ndarray]:
         check_is_fitted(self, "model_")
@@ -182,8 +186,8 @@ def _taker(path: Path) -> Take:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file: Any = safe_open(path, framework="numpy")
-        names = {name.removeprefix("bert.").removeprefix("transformer."): name for name in file.keys()}  # noqa: SIM118
+        file: Any = safe_open(path, framework="flax")  # JAX knows bfloat16, which NumPy does not
+        names = {plain_name(name): name for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise FileError(f"{path} cannot be read: {error}") from None
 
@@ -196,6 +200,18 @@ def _taker(path: Path) -> Take:
         return tensor
 
     return take
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without the network's, and in the present spelling: BERT's first files say gamma and beta.
+
+    >>> plain_name("bert.embeddings.LayerNorm.gamma")
+    'embeddings.LayerNorm.weight'
+    """
+    name = name.removeprefix("bert.").removeprefix("transformer.")
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        name = name.removesuffix(old) + new if name.endswith(old) else name
+    return name
 
 
 def _activation(name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.families.base import Family, held_out, whole
-from lamina.families.pictures import as_picture_list, stored_as
+from lamina.families.pictures import as_picture_list, refuse_other_scale, stored_as
 from lamina.layers import (
     Activation,
     BatchNormalization,
@@ -106,12 +106,13 @@ class ImageTranslator(Family):
     True
     """
 
-    _kept = ("task_", "channels_", "outputs_", "dtype_", "classes_", "mean_", "scale_", "range_")
+    _kept = ("task_", "channels_", "outputs_", "input_dtype_", "dtype_", "classes_", "mean_", "scale_", "range_")
 
-    #: what is done; the channels of inputs and targets; the dtype of the targets
+    #: what is done; the channels and the dtype of inputs and targets
     task_: str
     channels_: int
     outputs_: int
+    input_dtype_: str
     dtype_: str
     #: the classes of pixels, for segmentation; else the mean, deviation and range of the targets
     classes_: np.ndarray
@@ -157,8 +158,10 @@ class ImageTranslator(Family):
         goes_on = self.warm_start and "model_" in vars(self)
         inputs, targets = as_picture_list(X), as_picture_list(y, "y")
         _check_pairs(inputs, targets)
-        depth = whole("depth", self.depth, 0)
-        if not goes_on:
+        depth = self._depth if goes_on else whole("depth", self.depth, 0)
+        if goes_on:
+            self._compare(inputs, targets)
+        else:
             self._describe(inputs, targets)
         with self._seeded() as seed:
             side = self._side(inputs, depth)
@@ -209,7 +212,7 @@ class ImageTranslator(Family):
         if self.task == "auto":
             self.task_ = "segmentation" if _are_masks(targets) else "restoration"
         self.channels_, self.outputs_ = inputs[0].shape[-1], targets[0].shape[-1]
-        self.dtype_ = str(targets[0].dtype)
+        self.input_dtype_, self.dtype_ = str(inputs[0].dtype), str(targets[0].dtype)
         self.classes_ = np.zeros(0, "int32")
         pixels = np.concatenate([target.reshape(-1, self.outputs_) for target in targets])
         if self.task_ == "segmentation":
@@ -224,6 +227,27 @@ class ImageTranslator(Family):
         self.mean_ = measured.mean(axis=0, dtype="float64").tolist()
         self.scale_ = np.where(spread > 0, spread, 1.0).tolist()
         self.range_ = 255.0 if self.dtype_ == "uint8" else float(pixels.max() - pixels.min()) or 1.0
+
+    def _compare(self, inputs: list[np.ndarray], targets: list[np.ndarray]) -> None:
+        """Refuse what does not go on from before."""
+        channels = (inputs[0].shape[-1], targets[0].shape[-1])
+        if channels != (self.channels_, self.outputs_):
+            raise ShapeError(
+                f"with warm_start, X and y have {self.channels_} and {self.outputs_} channels as before; received "
+                f"{channels[0]} and {channels[1]}.\nWrite:  set_params(warm_start=False)"
+            )
+        refuse_other_scale(inputs[0].dtype, self.input_dtype_)
+        if self.task_ == "segmentation":
+            self._refuse_unknown(targets)
+
+    def _refuse_unknown(self, targets: list[np.ndarray]) -> None:
+        unknown = np.setdiff1d(np.concatenate([np.unique(target) for target in targets]), self.classes_)
+        if len(unknown):
+            raise DataError(f"y holds class {unknown[0]:g}, which was not there in training.")
+
+    @property
+    def _depth(self) -> int:
+        return sum(isinstance(layer, MaxPooling2D) for layer in self.model.layers)
 
     def _scaled(self, targets: list[np.ndarray]) -> list[np.ndarray]:
         if self.task_ == "segmentation":
@@ -276,9 +300,10 @@ class ImageTranslator(Family):
         return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
 
     def _answers(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
-        self.model  # noqa: B018 - for its error
-        multiple = 2**self.depth
+        multiple = 2**self._depth
         found: list[Any] = [None] * len(pictures)
+        for picture in pictures:
+            refuse_other_scale(picture.dtype, self.input_dtype_)
         for shape in sorted({picture.shape for picture in pictures}):
             if shape[-1] != self.channels_:
                 raise ShapeError(f"the network takes pictures with {self.channels_} channels; received {shape[-1]}.")
@@ -307,9 +332,7 @@ class ImageTranslator(Family):
         _check_pairs(inputs, targets)
         found = [self._finished(answer) for answer in self._answers(inputs)]
         if self.task_ == "segmentation":
-            unknown = np.setdiff1d(np.concatenate([np.unique(target) for target in targets]), self.classes_)
-            if len(unknown):
-                raise DataError(f"y holds class {unknown[0]:g}, which was not there in training.")
+            self._refuse_unknown(targets)
             metric = MeanIoU(len(self.classes_))
             for mask, target in zip(found, targets, strict=True):
                 metric.update_state(*(np.searchsorted(self.classes_, m) for m in (target[..., 0], mask)))

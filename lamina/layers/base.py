@@ -12,7 +12,7 @@ import numpy as np
 
 from lamina.core import registry, symbolic
 from lamina.core.config import DtypePolicy
-from lamina.core.errors import ShapeError, StateError
+from lamina.core.errors import ConfigError, ShapeError, StateError, concise, nearest
 from lamina.core.masks import masks_of, set_masks
 from lamina.core.module import Module, set_values
 from lamina.core.random import drawing_for
@@ -93,7 +93,16 @@ class Layer(Module):
         dtype: Any = None,
         trainable: bool = True,
         activity_regularizer: Any = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            wrong = next(iter(unknown))
+            hint = (
+                "The shape is given once, at the start:  lm.Input(shape)"
+                if wrong in ("input_shape", "input_dim", "batch_input_shape", "input_length")
+                else nearest(wrong, self.config_names())
+            )
+            raise ConfigError(f"{type(self).__name__} has no argument {wrong!r}. {hint}")
         self._given_name = name
         self._name: str | None = name
         self.dtype_policy = DtypePolicy.get(dtype)
@@ -217,6 +226,7 @@ class Layer(Module):
         if scope is not None:
             scope.losses.append(jnp.asarray(loss))
 
+    @concise
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if symbolic.any_symbolic((args, kwargs)):
             self._prepare(args, kwargs)

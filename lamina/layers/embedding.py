@@ -107,12 +107,17 @@ class Embedding(Layer):
 
     def call(self, inputs: Array) -> Array:
         if not isinstance(inputs, jax.core.Tracer):
-            self._check_range(np.asarray(inputs))
+            self.check_values(np.asarray(inputs))
         # Looked up before it is cast, so that only the rows needed are.
         rows = jnp.take(self.embeddings.raw, inputs, axis=0, mode="fill")
         return rows.astype(self.compute_dtype)
 
-    def _check_range(self, inputs: np.ndarray) -> None:
+    def check_values(self, inputs: np.ndarray) -> None:
+        """Refuse numbers that have no vector; a compiled step cannot, so ``fit`` asks before it starts.
+
+        Raises:
+            DataError: naming the first, and the size that would do.
+        """
         wrong = inputs[(inputs < 0) | (inputs >= self.input_dim)]
         if wrong.size:
             advice = (

@@ -4,7 +4,10 @@ Each is a class, made from its name or short name (``"mse"``, ``"binary_crossent
 losses per sample.
 """
 
+from lamina.core.registry import getter
 from lamina.losses.base import Loss as Loss
 from lamina.losses.crossentropy import *  # noqa: F403
 from lamina.losses.regression import *  # noqa: F403
 from lamina.losses.structured import *  # noqa: F403
+
+get = getter("losses")

@@ -1,5 +1,6 @@
 """Metrics: numbers that say how good a model is, accumulated over batches on the device."""
 
+from lamina.core.registry import getter
 from lamina.losses import (
     binary_crossentropy,
     categorical_crossentropy,
@@ -70,7 +71,10 @@ from lamina.metrics.regression import (
     cosine_similarity,
     pearson_correlation,
 )
+from lamina.metrics.resolve import check as check
 from lamina.metrics.resolve import for_outputs
+
+get = getter("metrics")
 
 __all__ = [
     "AUC",
@@ -127,6 +131,7 @@ __all__ = [
     "concordance_correlation",
     "cosine_similarity",
     "for_outputs",
+    "get",
     "hinge",
     "kl_divergence",
     "log_cosh",

@@ -1,6 +1,6 @@
 """The metric that a name stands for, given what the outputs and targets look like."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,14 +41,24 @@ def for_outputs(
     if isinstance(identifier, str) and identifier.lower() in _BY_SHAPE:
         kind = _kind(tuple(y_shape), y_dtype, tuple(pred_shape), loss)
         return registry.get("metrics", f"{kind}_{_BY_SHAPE[identifier.lower()]}", name=identifier)
+    check(identifier)
     if isinstance(identifier, str):
         return registry.get("metrics", identifier, name=identifier)
     metric = registry.get("metrics", identifier)
-    if isinstance(metric, Metric):
-        return metric
-    if callable(metric):
-        return MeanMetricWrapper(metric)
-    raise ConfigError(f"a metric is a name, a function of targets and predictions or a Metric, not {identifier!r}")
+    return metric if isinstance(metric, Metric) else MeanMetricWrapper(metric)
+
+
+def check(identifier: Any) -> None:
+    """Refuse what :func:`for_outputs` could make no metric of.
+
+    Raises:
+        ConfigError: for an unknown name, or something that is no metric.
+    """
+    if isinstance(identifier, str):
+        if identifier.lower() not in _BY_SHAPE:
+            registry.lookup("metrics", identifier)
+    elif not callable(identifier) and "class" not in (identifier if isinstance(identifier, Mapping) else ()):
+        raise ConfigError(f"a metric is a name, a function of targets and predictions or a Metric, not {identifier!r}")
 
 
 def _kind(y_shape: tuple[int, ...], y_dtype: Any, pred_shape: tuple[int, ...], loss: str | None) -> str:

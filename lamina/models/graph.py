@@ -89,9 +89,21 @@ class Graph:
         arrays = self._ordered(inputs)
         values = {}
         for symbol, array in zip(self.input_list, arrays, strict=True):
+            if len(symbol.shape) == 2 and symbol.shape[1] == 1 and np.ndim(array) == 1:
+                array = array[:, None]  # one number or text for each example, as data frames hold them
             self._check(symbol, array)
             values[id(symbol)] = _cast(array, symbol)
         return values
+
+    def check_values(self, inputs: Any) -> None:
+        """Let the layers that the inputs go to look at whole arrays, where they have something to say about values."""
+        if self.host_calls:
+            return
+        values = {id(symbol): array for symbol, array in zip(self.input_list, self._ordered(inputs), strict=True)}
+        for call in self.calls:
+            check = getattr(call.operation, "check_values", None)
+            if check is not None and call.args and id(call.args[0]) in values:
+                check(np.asarray(values[id(call.args[0])]))
 
     def _ordered(self, inputs: Any) -> list[Any]:
         """The arrays in the order of :attr:`input_list`, matched by name where a dictionary is given."""
@@ -291,8 +303,10 @@ def _words(shape: tuple[int | None, ...]) -> str:
 
 
 def _hint(want: tuple[int | None, ...], have: tuple[int, ...]) -> str:
-    if len(have) == len(want) - 1 and want[-1] == 1:
+    if len(have) == len(want) - 1 and want[-1] == 1 and len(want) > 3:
         return "The channel axis is missing. Write:  x = x[..., None]"
+    if len(have) == len(want) - 1 and want[-1] == 1:
+        return "The last axis is missing. Write:  x = x[..., None]"
     if len(have) == len(want) - 1:
         return "The batch axis may be missing: a single example is x[None]."
     if len(have) == len(want) + 1 and have[-1] == 1:

@@ -1,6 +1,6 @@
 """The Model: a layer that can be trained, asked, summed up and saved."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,11 +113,31 @@ class Model(Trainer):
         """
         named = self._named_layers()
         if index is not None:
+            if not -len(named) <= index < len(named):
+                raise ConfigError(f"the model has {len(named)} layers; there is no layer {index}, counted from 0.")
             return list(named.values())[index]
+        if name is None:
+            raise ConfigError("get_layer expects the name or the index of a layer.\nWrite:  model.get_layer(index=0)")
         for path, found in named.items():
             if name in (path, found.name):
                 return found
         raise ConfigError(f"the model has no layer {name!r}. {nearest(str(name), named)}")
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        self._require_weights()
+        super().set_weights(weights)
+
+    def _require_weights(self) -> None:
+        """Refuse to go on without weights.
+
+        Raises:
+            StateError: if the shape of the input, and so the weights' shapes, are not known yet.
+        """
+        if not self.built and not self.weights:
+            raise StateError(
+                f"{self.name!r} is not built: the shape of its input is not known, so it has no weights yet.\n"
+                "Begin it with lm.Input(shape), call model.build((None, ...)), or call it on data first."
+            )
 
     @property
     def inputs(self) -> list[SymbolicTensor]:
@@ -191,10 +211,7 @@ class Model(Trainer):
         return [m for m in self.modules().values() if isinstance(m, Optimizer | Objective | Metric | Progress)]
 
     def count_params(self) -> int:
-        if not self.weights and self._graph is None and not self.built:
-            raise StateError(
-                f"{self.name!r} is not built: the shape of its input is not known. Begin it with lm.Input."
-            )
+        self._require_weights()
         return super().count_params()
 
     # -- looking and keeping ---------------------------------------------------------------------------------------
@@ -211,10 +228,12 @@ class Model(Trainer):
             filepath: where to, as ``"model.safetensors"``.
             overwrite: whether to replace a file that is there.
         """
+        self._require_weights()
         save_model(self, filepath, overwrite)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write the weights only."""
+        self._require_weights()
         save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath: str | Path) -> None:
@@ -222,7 +241,9 @@ class Model(Trainer):
 
         Raises:
             FileError: if they do not fit this model.
+            StateError: if the model is not built.
         """
+        self._require_weights()
         load_weights(self, filepath)
 
     @classmethod

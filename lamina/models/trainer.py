@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from lamina.core import registry
-from lamina.core.errors import ConfigError, StateError
+from lamina.core.errors import ConfigError, StateError, concise
 from lamina.core.state import Array, Variable, current_scope
 from lamina.core.transforms import value_and_grad
-from lamina.data.batches import ArrayData, StreamData, make_data, pack, unpack
+from lamina.data.batches import ArrayData, StreamData, is_stream, make_data, pack, unpack
 from lamina.layers.base import Layer
 from lamina.metrics import Metric
 from lamina.models.graph import Graph
@@ -79,7 +79,7 @@ class Trainer(Layer):
         if self.dtype_policy.name == "mixed_float16" and not isinstance(self.optimizer, LossScaleOptimizer | None):
             self.optimizer = LossScaleOptimizer(self.optimizer)
         names = None
-        if self._graph is not None and isinstance(self._graph.outputs, list | tuple):
+        if self._graph is not None and not isinstance(self._graph.outputs, Mapping):
             by_layer = {id(found): name for name, found in self._graph.names.items()}
             names = [
                 by_layer.get(id(t.call.operation), str(i)) if t.call else str(i)
@@ -139,6 +139,13 @@ class Trainer(Layer):
             loss = loss + penalty
         return loss
 
+    def _require_loss(self) -> None:
+        if not self._require_compiled().has_loss() and not self.losses:
+            raise ConfigError(
+                "there is nothing to minimize: compile was given no loss, and no layer adds one.\n"
+                'Write:  model.compile("adam", loss="...")'
+            )
+
     def _train(self, batch: Any, rows: Any) -> dict[str, Any]:
         x, y, sample_weight = unpack(batch)
         self._require_compiled()
@@ -152,10 +159,12 @@ class Trainer(Layer):
             if own_loss:
                 loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
             else:
+                self._require_loss()
                 loss = self._loss(y, y_pred, sample_weight, rows)
             return optimizer.scale_loss(loss), (loss, y_pred)
 
         (_, (loss, y_pred)), gradients = value_and_grad(loss_of_batch, self, has_aux=True)()
+        optimizer.build(gradients.variables)  # those that were frozen so far have no slots yet
         optimizer.apply(gradients)
         return self._logs(x, y, y_pred, loss, sample_weight, rows)
 
@@ -224,13 +233,20 @@ class Trainer(Layer):
         mixes = any(m.mixes_rows or m.activity_regularizer is not None for m in modules)
         return standard and parts and (testing or not mixes) and not any(m.activity_regularizer for m in modules)
 
+    @property
+    def has_own_step(self) -> bool:
+        """Whether ``train_step`` is not the library's, so that only it knows what a batch holds."""
+        return type(self).train_step is not Trainer.train_step
+
     def prepare_batch(self, batch: Any) -> Any:
         """``batch`` after the layers that work on strings, which run on the host."""
         x, y, sample_weight = unpack(batch)
         return pack(self._prepare_inputs(x), y, sample_weight)
 
     def _prepare_inputs(self, x: Any) -> Any:
-        return x if self._graph is None else self._graph.prepare(x)
+        x = x if self._graph is None else self._graph.prepare(x)
+        checks.check_numbers(x)
+        return x
 
     def reset_metrics(self) -> None:
         """Start every metric anew."""
@@ -252,6 +268,7 @@ class Trainer(Layer):
 
     # -- training, evaluation, prediction --------------------------------------------------------------------------
 
+    @concise
     def fit(
         self,
         x: Any = None,
@@ -300,7 +317,7 @@ class Trainer(Layer):
             DataError: if the data do not fit each other.
             ShapeError: if they do not fit the model, or the model's head does not fit the targets.
         """
-        if type(self).train_step is Trainer.train_step:
+        if not self.has_own_step:
             self._require_compiled()
         data = make_data(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, steps=steps_per_epoch)
         if isinstance(data, ArrayData):
@@ -308,7 +325,7 @@ class Trainer(Layer):
                 data, held_out = loops.split_validation(data, validation_split)
                 held_out.batch_size = validation_batch_size or max(data.batch_size, 256)
                 validation_data = held_out
-            self._check(data)
+            checks.check_data(self, data)
             data.tree = loops.with_class_weight(self.prepare_batch(data.tree), class_weight)
         else:
             if validation_split:
@@ -320,7 +337,7 @@ class Trainer(Layer):
         if validation_data is not None:
             validation = self._data(validation_data, validation_batch_size)
             if isinstance(validation, ArrayData):
-                self._check(validation)
+                checks.check_data(self, validation)
                 validation.tree = self.prepare_batch(validation.tree)
             validate = lambda: loops.evaluate(self, validation, validation_steps)  # noqa: E731
         with _eagerly(self):
@@ -329,7 +346,7 @@ class Trainer(Layer):
                 data,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=[callbacks] if isinstance(callbacks, Callback) else callbacks,
+                callbacks=callbacks,
                 validate=validate,
                 validation_freq=validation_freq,
                 initial_epoch=initial_epoch,
@@ -343,18 +360,11 @@ class Trainer(Layer):
     def _data(self, given: Any, batch_size: int | None) -> ArrayData | StreamData:
         if isinstance(given, ArrayData | StreamData):
             return given
-        x, y, sample_weight = unpack(given if isinstance(given, tuple) else (given,))
+        pair = isinstance(given, list) and len(given) in (2, 3) and not is_stream(given)
+        x, y, sample_weight = unpack(tuple(given) if isinstance(given, tuple) or pair else (given,))
         return make_data(x, y, sample_weight, batch_size=batch_size or 256)
 
-    def _check(self, data: ArrayData) -> None:
-        x, y, sample_weight = unpack(data.tree)
-        takes_missing = any(getattr(module, "takes_missing", False) for module in self.modules().values())
-        checks.check_values(None if takes_missing else x, y, sample_weight)
-        if self.objective is not None and type(self).train_step is Trainer.train_step and y is not None:
-            first = unpack(self.prepare_batch(data.take(slice(0, 1))))[0]
-            example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), a.dtype), first)
-            checks.check_head(self, self.objective, y, self.step("predict", example).results)
-
+    @concise
     def evaluate(
         self,
         x: Any = None,
@@ -363,7 +373,7 @@ class Trainer(Layer):
         verbose: int | str = "auto",
         sample_weight: Any = None,
         steps: int | None = None,
-        callbacks: Sequence[Callback] | None = None,
+        callbacks: Sequence[Callback] | Callback | None = None,
         return_dict: bool = False,
     ) -> Any:
         """The loss and the metrics on some data.
@@ -385,14 +395,14 @@ class Trainer(Layer):
             self._require_compiled()
         data = make_data(x, y, sample_weight, batch_size=batch_size or 256)
         if isinstance(data, ArrayData):
-            self._check(data)
+            checks.check_data(self, data)
             data.tree = self.prepare_batch(data.tree)
-        for callback in callbacks or []:
-            callback.set_model(self)
+        listeners = loops.listening(self, callbacks)
+        for callback in listeners:
             callback.on_test_begin()
         with _eagerly(self):
             logs = loops.evaluate(self, data, steps)
-        for callback in callbacks or []:
+        for callback in listeners:
             callback.on_test_end(logs)
         if verbose not in (0, False):
             print(described(logs), flush=True)
@@ -401,13 +411,14 @@ class Trainer(Layer):
         values = list(logs.values())
         return values[0] if len(values) == 1 else values
 
+    @concise
     def predict(
         self,
         x: Any,
         batch_size: int | None = None,
         verbose: int | str = 0,
         steps: int | None = None,
-        callbacks: Sequence[Callback] | None = None,
+        callbacks: Sequence[Callback] | Callback | None = None,
     ) -> Any:
         """The predictions for ``x`` as NumPy arrays, in the structure of the model's outputs.
 
@@ -422,15 +433,18 @@ class Trainer(Layer):
             ShapeError: if the shape of ``x`` is not that of the model's input.
         """
         data = make_data(x, batch_size=batch_size or 256)
-        for callback in callbacks or []:
-            callback.set_model(self)
+        if self._graph is not None and isinstance(data, ArrayData):
+            self._graph.check_values(data.tree)
+        listeners = loops.listening(self, callbacks)
+        for callback in listeners:
             callback.on_predict_begin()
         with _eagerly(self):
             results = loops.predict(self, data, steps)
-        for callback in callbacks or []:
+        for callback in listeners:
             callback.on_predict_end()
         return results
 
+    @concise
     def train_on_batch(
         self,
         x: Any,
@@ -442,10 +456,12 @@ class Trainer(Layer):
         """One step of training on one batch; returns the loss and the metrics so far."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
+    @concise
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and the metrics so far, after one batch."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
+    @concise
     def predict_on_batch(self, x: Any) -> Any:
         """The predictions for one batch, as NumPy arrays."""
         data = make_data(x, batch_size=2**30)
@@ -454,7 +470,7 @@ class Trainer(Layer):
     def _on_batch(self, kind: str, x: Any, y: Any, weight: Any, class_weight: Any, return_dict: bool) -> Any:
         data = make_data(x, y, weight, batch_size=2**30)
         assert isinstance(data, ArrayData)
-        self._check(data)
+        checks.check_data(self, data)
         batch = jax.tree.map(jax.numpy.asarray, loops.with_class_weight(self.prepare_batch(data.tree), class_weight))
         driver = Driver(self.step(kind, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)))
         driver.run_batch(batch)

@@ -3,16 +3,18 @@
 import ast
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 
 from lamina.core import registry
-from lamina.core.errors import StateError
+from lamina.core.errors import LaminaError, ShapeError, StateError
 from lamina.core.state import Variable
-from lamina.core.symbolic import any_symbolic, record
+from lamina.core.symbolic import any_symbolic, is_symbolic, record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,12 +100,23 @@ def _dispatched(
         if any_symbolic((args, kwargs)):
             if bound.arguments.get("dtype") is not None:  # a name can be saved in a file
                 bound.arguments["dtype"] = jnp.dtype(bound.arguments["dtype"]).name
-            return record(operation, *bound.args, **bound.kwargs)
+            try:
+                return record(operation, *bound.args, **bound.kwargs)
+            except (TypeError, ValueError) as error:
+                raise error if isinstance(error, LaminaError) else _refusal(name, bound, error) from None
         for argument, value in bound.arguments.items():
             bound.arguments[argument] = _ready(argument, value)
         return call(bound)
 
     return registry.register("ops", name=name)(operation)
+
+
+def _refusal(name: str, bound: inspect.BoundArguments, error: Exception) -> ShapeError:
+    """An error in the user's terms for one of JAX's about symbolic values, whose unknown axes it has tried as numbers."""
+    leaves = jax.tree.leaves((bound.args, bound.kwargs), is_leaf=is_symbolic)
+    shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves if hasattr(leaf, "shape"))
+    reason = re.sub(r"\b(720|1440)\b", "None", str(error).partition("\n")[0])
+    return ShapeError(f"lm.ops.{name} cannot take values of shapes {shapes}: {reason}")
 
 
 def _ready(argument: str, value: Any) -> Any:

@@ -99,6 +99,7 @@ class Optimizer(Module):
         self.slots: dict[str, Variable] = {}
         # Variables stand here as keys only, so that the model's are not taken for the optimizer's own.
         self._paths: dict[Variable, str] = {}
+        self._decay: dict[str, float] = {}
         self._undecayed: Callable[[str, Variable], bool] = lambda path, variable: False
 
     # -- what an optimizer of one's own overrides ------------------------------------------------------------------
@@ -195,27 +196,35 @@ class Optimizer(Module):
     # -- state -----------------------------------------------------------------------------------------------------
 
     def build(self, variables: Mapping[str, Variable] | Iterable[Variable]) -> None:
-        """Make the slots for these variables; :meth:`apply` does it at its first call.
+        """Make the slots for these variables, as far as they have none; :meth:`apply` does it at its first call.
 
         Args:
             variables: the variables by path, or a list of them.
+
+        Raises:
+            StateError: for a variable whose path another one has, as in another model.
         """
-        if self.built:
-            return
         named = dict(variables) if isinstance(variables, Mapping) else _by_path(variables)
+        named = {path: variable for path, variable in named.items() if variable not in self._paths}
+        if self.built and not named:
+            return
+        if taken := set(named) & set(self._paths.values()):
+            raise self._unknown(sorted(taken))
         with jax.ensure_compile_time_eval():
             values = {path: variable.stored for path, variable in named.items()}
             slots = self._slots_of(self.transform(0.0, 1).init(values))
-            extra = {"gradient_accumulator": self.gradient_accumulation_steps, "average": self.use_ema}
-            for kind in (kind for kind, wanted in extra.items() if wanted):
-                slots |= {f"{kind}/{path}": jnp.zeros_like(value) for path, value in values.items()}
+            if self.gradient_accumulation_steps:
+                slots |= {f"gradient_accumulator/{path}": jnp.zeros_like(value) for path, value in values.items()}
+            if self.use_ema:
+                slots |= {f"average/{path}": value for path, value in values.items()}
             # Copies, since a state may share an array with the variable, and both are donated.
-            self.slots = {
+            self.slots |= {
                 name: Variable(jnp.array(value), name=f"slots/{name}", trainable=False, autocast=False)
                 for name, value in slots.items()
+                if name not in self.slots
             }
-        self._paths = {variable: path for path, variable in named.items()}
-        self._decay = {
+        self._paths |= {variable: path for path, variable in named.items()}
+        self._decay |= {
             path: decay
             for path, variable in named.items()
             if (decay := self.decay_of(path, variable)) and not self._undecayed(path, variable)
@@ -262,7 +271,8 @@ class Optimizer(Module):
             gradients = Gradients(dict(zip(named, gradients, strict=True)), named)
         if not gradients:
             return
-        self.build(gradients.variables)
+        if not self.built:
+            self.build(gradients.variables)
         self._check_known(gradients.variables)
         targets = {self._paths[variable]: variable for variable in gradients.variables.values()}
         own = self.named_variables()
@@ -286,10 +296,13 @@ class Optimizer(Module):
     def _check_known(self, variables: Mapping[str, Variable]) -> None:
         unknown = [path for path, variable in variables.items() if variable not in self._paths]
         if unknown:
-            raise StateError(
-                f"optimizer {self.name!r} was built for {_listed(self._paths.values())}; it cannot update "
-                f"{_listed(unknown)}.\nMake another optimizer for these variables, or compile the model again."
-            )
+            raise self._unknown(unknown)
+
+    def _unknown(self, paths: Sequence[str]) -> StateError:
+        return StateError(
+            f"optimizer {self.name!r} was built for {_listed(self._paths.values())}; it cannot update "
+            f"{_listed(paths)}.\nMake another optimizer for these variables, or compile the model again."
+        )
 
     def step(self, values: Arrays, gradients: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         """One call as a pure function.

@@ -1,6 +1,16 @@
 """Pictures of a training run and of what a model predicts."""
 
-from lamina.report.plots import confusion_matrix, curves, picture_grid, predicted_against_true
+from lamina.report.pictures import picture_grid, picture_rows
+from lamina.report.plots import confusion_matrix, curves, forecast, plane, predicted_against_true
 from lamina.report.style import png
 
-__all__ = ["confusion_matrix", "curves", "picture_grid", "png", "predicted_against_true"]
+__all__ = [
+    "confusion_matrix",
+    "curves",
+    "forecast",
+    "picture_grid",
+    "picture_rows",
+    "plane",
+    "png",
+    "predicted_against_true",
+]

@@ -1,4 +1,4 @@
-"""Learning curves, confusion matrices, predictions against the truth, and pictures with titles.
+"""Learning curves, confusion matrices, predictions against the truth, forecasts, and codes in the plane.
 
 Every function returns a matplotlib ``Figure`` and, given a path, writes it too. ``pyplot`` is not used: nothing is
 shown, and nothing is left behind.
@@ -22,12 +22,15 @@ Path = str | os.PathLike[str] | None
 
 #: a metric whose name has one of these in it is better when larger
 LARGER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "dice", "r2", "similarity", "at_")
+#: what begins so is neither better when larger nor when smaller, so that no epoch is its best
+UNJUDGED = ("lr", "learning_rate", "generator", "discriminator", "diversity", "kl", "beta")
 
 
 def curves(history: Mapping[str, Sequence[float]], path: Path = None) -> "Figure":
     """Each metric over the epochs, training and validation together, its best epoch marked.
 
-    The best is the lowest value, or the highest for metrics such as accuracy; of the validation where there is one.
+    The best is the lowest value, or the highest for metrics such as accuracy; of the validation where there is one. Numbers
+    that are not better either way, such as a learning rate or the losses of a GAN, have none.
 
     Args:
         history: metric -> its value after each epoch, as ``History.history``; ``val_`` before the name is validation.
@@ -77,7 +80,7 @@ def _curve(axes: "Axes", metric: str, train: np.ndarray | None, validation: np.n
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.margins(x=0.03, y=0.12)
     judged, color = (train, style.BLUE) if validation is None else (validation, style.ORANGE)
-    if judged is not None and np.isfinite(judged).any() and not metric.startswith(("lr", "learning_rate")):
+    if judged is not None and np.isfinite(judged).any() and not metric.startswith(UNJUDGED):
         larger = any(word in metric.lower() for word in LARGER_IS_BETTER)
         best = int(np.nanargmax(judged) if larger else np.nanargmin(judged))
         axes.axvline(best + 1, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
@@ -212,56 +215,122 @@ def predicted_against_true(y_true: Any, y_pred: Any, path: Path = None, name: st
     return style.finish(figure, path)
 
 
-def picture_grid(
-    pictures: Any,
-    titles: Sequence[str] = (),
+def forecast(
+    times: Any,
+    values: Any,
+    forecasts: Sequence[tuple[Any, Any, Any]],
     path: Path = None,
-    wrong: Sequence[bool] = (),
-    columns: int | None = None,
+    name: str = "",
+    level: float = 0.8,
 ) -> "Figure":
-    """Pictures side by side, each with a title above it.
+    """A series, and forecasts of it with the intervals in which the truth is expected.
 
     Args:
-        pictures: ``(n, height, width)`` or ``(n, height, width, 1 or 3)``: uint8, or numbers from 0 to 1.
-        titles: a title for each, or none.
+        times: the times of the values ``(n,)``: dates of NumPy, or numbers.
+        values: the series ``(n,)``; NaN leaves a gap.
+        forecasts: for each forecast its times ``(h,)``, its values ``(h,)``, and its bounds ``(2, h)``, or ``None``
+            where there are none.
         path: where to write it, if anywhere.
-        wrong: which are to be marked in red, such as the wrongly predicted ones; none if empty.
-        columns: how many side by side; about as many as below each other if None.
+        name: what the numbers are, for the axis.
+        level: the probability that a value falls between its bounds.
 
     Raises:
-        DataError: if there are no pictures, or not as many titles or marks.
+        DataError: if these are not as many times as values.
 
-    >>> figure = picture_grid(np.zeros((3, 8, 8)), ["cat", "dog", "dog (cat)"], wrong=[False, False, True])
-    >>> len(figure.axes)
-    3
+    >>> figure = forecast([1, 2, 3], [5.0, 6.0, 7.0], [([4, 5], [8.0, 9.0], [[7.0, 8.0], [9.0, 10.0]])], name="stock")
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['stock', 'forecast', '80% interval']
     """
-    pictures = np.asarray(pictures)
-    if pictures.ndim == 3:
-        pictures = pictures[..., None]
-    if pictures.ndim != 4 or not pictures.size or pictures.shape[-1] not in (1, 3):
-        raise DataError(f"picture_grid expects (n, height, width, 1 or 3); received {pictures.shape}")
-    for what, given in (("titles", titles), ("marks of wrong", wrong)):
-        if len(given) not in (0, len(pictures)):
-            raise DataError(f"picture_grid has {len(pictures)} pictures, but {len(given)} {what}")
-    if pictures.dtype != np.uint8:
-        pictures = (255 * np.clip(np.nan_to_num(pictures.astype("float64")), 0, 1)).round().astype("uint8")
-    count, height, width = pictures.shape[:3]
-    columns = columns or min(count, math.ceil(math.sqrt(count * 1.4 * height / width)))
-    rows = math.ceil(count / columns)
-    lines = max([0, *(str(title).count("\n") + 1 for title in titles)])
+    times, values = np.asarray(times), np.asarray(values, "float64")
+    for what, given, wanted in [("values", values, times), *(("forecasts", np.asarray(v), t) for t, v, _ in forecasts)]:
+        if given.shape != np.shape(wanted) or given.ndim != 1 or not given.size:
+            raise DataError(
+                f"forecast expects a time for each of the {what}; received {np.shape(wanted)}, {given.shape}"
+            )
     with style.house():
-        cell = 1.35
-        figure = style.new_figure(cell * columns + 0.1, rows * (cell * height / width + 0.19 * lines + 0.06) + 0.1)
-        for i, picture in enumerate(pictures):
-            axes = figure.add_subplot(rows, columns, i + 1)
-            axes.imshow(np.broadcast_to(picture, (*picture.shape[:2], 3)), interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            marked = bool(len(wrong) and wrong[i])
-            edge, thickness = (style.RED, 2.2) if marked else (style.GRID, 0.8)
-            axes.spines[:].set(visible=True, color=edge, linewidth=thickness)
-            if len(titles):
-                color, weight = (style.RED, "bold") if marked else (style.INK, "normal")
-                text = "\n".join(style.shorten(line, 20) for line in str(titles[i]).split("\n"))
-                axes.set_title(text, loc="center", fontsize=7.5, color=color, fontweight=weight, pad=3.5)
+        figure = style.new_figure(8.4, 3.8)
+        axes = figure.add_subplot()
+        style.add_grid(axes)
+        axes.plot(times, values, color=style.BLUE, linewidth=1.4, label=name or "series", zorder=2)
+        for i, (ahead, middle, bounds) in enumerate(forecasts):
+            marker = "o" if len(middle) <= 3 else None
+            first = i == 0
+            axes.plot(
+                ahead,
+                middle,
+                color=style.ORANGE,
+                linewidth=1.4,
+                marker=marker,
+                markersize=3.5,
+                zorder=3,
+                label="forecast" if first else None,
+            )
+            if bounds is not None:
+                shade: Any = {"color": style.ORANGE, "alpha": 0.22, "linewidth": 0, "zorder": 1}
+                axes.fill_between(ahead, *np.asarray(bounds), label=f"{level:.0%} interval" if first else None, **shade)
+        if times.dtype.kind == "M":
+            from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+            locator = AutoDateLocator(minticks=4, maxticks=9)
+            axes.xaxis.set_major_locator(locator)
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+        axes.margins(x=0.01, y=0.1)
+        axes.set_ylabel(style.shorten(name, 40))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return style.finish(figure, path)
+
+
+def plane(
+    points: Any, classes: Any = None, path: Path = None, axis_names: tuple[str, str] = ("first", "second")
+) -> "Figure":
+    """Examples as points of a plane, colored by class.
+
+    Args:
+        points: ``(n, 2)``.
+        classes: the class of each ``(n,)``, if there are any; more than 20 are not colored.
+        path: where to write it, if anywhere.
+        axis_names: what the two numbers are.
+
+    Raises:
+        DataError: if the points are not pairs of finite numbers, or the classes not as many.
+
+    >>> figure = plane([[0.0, 1.0], [2.0, 3.0]], ["cat", "dog"])
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['cat', 'dog']
+    """
+    points = np.asarray(points, "float64")
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not np.isfinite(points).all():
+        raise DataError(f"plane expects finite numbers of shape (n, 2); received {points.shape}")
+    labels = np.full(len(points), "") if classes is None else np.asarray(classes).astype(str)
+    if labels.shape != (len(points),):
+        raise DataError(f"plane has {len(points)} points, but classes of shape {labels.shape}")
+    names = sorted(set(labels.tolist()))
+    if len(names) > len(style.MANY):
+        labels[:], names = "", [""]
+    with style.house():
+        figure = style.new_figure(6.0 + (names != [""]), 5.4)
+        axes = figure.add_subplot()
+        style.add_grid(axes, "both")
+        size = float(np.clip(900 / math.sqrt(len(points)), 6, 36))
+        alpha = float(np.clip(30 / math.sqrt(len(points)), 0.25, 0.85))
+        for name, color in zip(names, style.MANY, strict=False):
+            chosen = points[labels == name]
+            axes.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=size,
+                color=color,
+                alpha=alpha,
+                linewidths=0,
+                label=style.shorten(name, 18),
+            )
+        axes.set_xlabel(axis_names[0])
+        axes.set_ylabel(axis_names[1])
+        axes.margins(0.04)
+        if names != [""]:
+            legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", handletextpad=0.2)
+            for handle in legend.legend_handles:
+                if handle is not None:
+                    handle.set_alpha(1)
+                    handle.set_sizes([36])  # type: ignore[attr-defined]
     return style.finish(figure, path)

@@ -21,6 +21,11 @@ BLUE = "#2563a8"
 ORANGE = "#e07a1f"
 GREEN = "#2f8f5b"
 RED = "#c8322b"
+#: colors that tell up to 20 classes apart
+MANY = (
+    *(BLUE, ORANGE, GREEN, RED, "#7a4fb5", "#8a5a3c", "#d65fa8", "#5f6b76", "#a8a022", "#1fa8b8"),
+    *("#8fb4dc", "#f3b887", "#8fcfab", "#e79a95", "#bfa6e0", "#c7a78f", "#eeb1d6", "#b0b8c0", "#d3ce7a", "#8ed3dc"),
+)
 
 DPI = 150
 SETTINGS: Any = {

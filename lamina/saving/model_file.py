@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import __version__, registry
-from lamina.core.errors import ConfigError, FileError
+from lamina.core.errors import FileError
 from lamina.core.module import Module
 from lamina.core.state import Variable
 
 #: goes up when a reader of before could not read what is written now
 FORMAT = 1
+#: paths of what belongs to training, not to the network
+_TRAINING = ("optimizer/", "progress/")
 
 
 def save_model(model: Any, filepath: str | Path, overwrite: bool = True) -> None:
@@ -32,14 +34,9 @@ def save_model(model: Any, filepath: str | Path, overwrite: bool = True) -> None
         overwrite: whether to replace a file that is there.
 
     Raises:
-        ConfigError: if the model is not built, or holds something that has no name to save it under.
+        ConfigError: if it holds something that has no name to save it under.
         FileError: if the file is there and may not be replaced, or cannot be written.
     """
-    if not model.built:
-        raise ConfigError(
-            f"{model.name!r} is not built: the shape of its input is not known, so there are no weights to save.\n"
-            "Begin it with lm.Input, or call it on data first."
-        )
     objective = model.objective
     description = {
         "architecture": registry.serialize(model),
@@ -93,11 +90,12 @@ def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = 
                 **{name: registry.deserialize(value) for name, value in settings.items() if name != "output_names"}
             )
             if any(path.startswith("optimizer/") for path in tensors):
-                model.optimizer.build(model.named_variables(trainable=True))
+                model.optimizer.build(_with_slots(model, tensors))
     wanted = _weights(model)
     if compile and settings:
         wanted = {p: v for p, v in model.named_variables().items() if not p.startswith("objective/")}
-        wanted = {p: v for p, v in wanted.items() if p in tensors or not p.startswith(("optimizer/", "progress/"))}
+        wanted = {p: v for p, v in wanted.items() if p in tensors or not p.startswith(_TRAINING)}
+    _refuse_left(model, tensors, wanted, filepath)
     _assign(wanted, tensors, filepath)
     return model
 
@@ -109,11 +107,8 @@ def load_weights(model: Any, filepath: str | Path) -> None:
         FileError: if a weight is missing, left over or of another shape.
     """
     tensors, _ = _read(filepath)
-    tensors = {path: t for path, t in tensors.items() if not path.startswith(("optimizer/", "progress/"))}
     wanted = _weights(model)
-    left = sorted(set(tensors) - set(wanted))
-    if left:
-        raise FileError(f"{filepath} holds {left[0]!r}, which the model does not have.")
+    _refuse_left(model, tensors, wanted, filepath)
     _assign(wanted, tensors, filepath)
 
 
@@ -126,6 +121,26 @@ def read_description(filepath: str | Path) -> dict[str, Any]:
 def _weights(model: Any) -> dict[str, Variable]:
     own = {id(variable) for variable in model.weights}
     return {path: variable for path, variable in model.named_variables().items() if id(variable) in own}
+
+
+def _refuse_left(model: Any, tensors: Mapping[str, Any], wanted: Mapping[str, Any], filepath: str | Path) -> None:
+    """Refuse a file with weights that the model has no place for; what its optimizers and metrics kept may be left."""
+    training = [module.path for module in model._training_modules()]
+    apart = (*_TRAINING, *(f"{path}/" for path in training))
+    left = sorted(path for path in set(tensors) - set(wanted) if not path.startswith(apart))
+    if left:
+        raise FileError(f"{filepath} holds {left[0]!r}, which the model does not have.")
+
+
+def _with_slots(model: Any, tensors: Mapping[str, Any]) -> dict[str, Variable]:
+    """The variables that the optimizer in the file was built for: those of today, and those frozen since."""
+    slots = tuple(path for path in tensors if path.startswith("optimizer/"))
+    today = model.named_variables(trainable=True)
+    return {
+        path: variable
+        for path, variable in _weights(model).items()
+        if path in today or any(slot.endswith(f"/{path}") for slot in slots)
+    }
 
 
 def _assign(wanted: dict[str, Variable], tensors: Mapping[str, Any], filepath: str | Path) -> None:

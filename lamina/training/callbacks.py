@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamina.core.errors import ConfigError
+from lamina.core.errors import ConfigError, StateError
 from lamina.training.history import History
 
 Logs = dict[str, float]
@@ -19,14 +19,14 @@ class Callback:
 
     Attributes:
         model: the model that is trained.
-        params: ``epochs``, ``steps`` and ``verbose`` of the run.
+        params: ``epochs``, ``steps`` and ``verbose`` of the run, and whether it ``validates``.
 
     A callback that overrides a ``batch`` method is called after every step, which takes the numbers off the device each
     time; the others cost nothing.
     """
 
     model: Any = None
-    params: dict[str, Any]
+    params: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 
     def set_model(self, model: Any) -> None:
         """Called before training, with the model."""
@@ -122,12 +122,16 @@ class _Watcher(Callback):
         rising = ("acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou", "cosine", "true_", "psnr", "ssim")
         return any(word in name for word in rising)
 
-    def _value(self, logs: Logs | None) -> float:
+    def _value(self, logs: Logs | None) -> float | None:
+        """What is watched; ``None`` in an epoch that is not validated."""
         logs = logs or {}
         if self.monitor not in logs:
+            unvalidated = not any(name.startswith("val_") for name in logs)
+            if self.monitor.startswith("val_") and unvalidated and self.params.get("validates"):
+                return None
             hint = (
                 "Pass validation_data= or validation_split= to fit."
-                if self.monitor.startswith("val_") and not any(name.startswith("val_") for name in logs)
+                if self.monitor.startswith("val_") and unvalidated
                 else f"There are: {', '.join(sorted(logs))}."
             )
             raise ConfigError(f"{type(self).__name__} watches {self.monitor!r}, which is not logged. {hint}")
@@ -177,7 +181,7 @@ class EarlyStopping(_Watcher):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = self._value(logs)
-        if epoch < self.start_from_epoch:
+        if value is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
             self.best_weights, self.best_epoch = self.model.get_weights(), epoch
@@ -231,8 +235,12 @@ class ReduceLROnPlateau(_Watcher):
         self.wait, self.cooling, self.best = 0, 0, None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        value = self._value(logs)
         optimizer = self.model.optimizer
+        if logs is not None:
+            logs["learning_rate"] = float(np.asarray(optimizer.learning_rate))
+        value = self._value(logs)
+        if value is None:
+            return
         if self.cooling:
             self.cooling, self.wait = self.cooling - 1, 0
         if self._better(value):
@@ -327,7 +335,7 @@ class ModelCheckpoint(_Watcher):
     def _save(self, logs: Logs | None) -> None:
         if self.save_best_only:
             value = self._value(logs)
-            if not self._better(value):
+            if value is None or not self._better(value):
                 return
             self.best = value
         try:
@@ -341,11 +349,20 @@ class ModelCheckpoint(_Watcher):
 
 
 class TerminateOnNaN(Callback):
-    """Stop as soon as the loss is not a finite number."""
+    """Stop as soon as the loss is not a finite number.
+
+    Args:
+        raise_error: whether to raise a :class:`~lamina.StateError` instead of ending training in good order.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        self.raise_error = raise_error
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
+            if self.raise_error:
+                raise StateError(f"step {batch + 1}: the loss is {loss}")
             print(f"Step {batch + 1}: the loss is {loss}; training stops")
             self.model.stop_training = True
 

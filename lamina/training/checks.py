@@ -11,11 +11,49 @@ import numpy as np
 
 from lamina import losses
 from lamina.core.errors import DataError, ShapeError
+from lamina.data.batches import ArrayData, length, unpack
 from lamina.layers.core import Activation, Dense
 
 
+def check_data(model: Any, data: ArrayData) -> None:
+    """Refuse data whose values, or whose targets' shape and labels, do not fit ``model``.
+
+    Raises:
+        DataError: for values.
+        ShapeError: for shapes.
+        ConfigError: for settings of ``compile`` that do not fit the outputs.
+    """
+    x, y, sample_weight = unpack(data.tree)
+    takes_missing = any(getattr(module, "takes_missing", False) for module in model.modules().values())
+    check_values(None if takes_missing else x, y, sample_weight)
+    if model._graph is not None:
+        model._graph.check_values(x)
+    if model.objective is not None and not model.has_own_step and y is not None:
+        first = unpack(model.prepare_batch(data.take(slice(0, 1))))[0]
+        example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), a.dtype), first)
+        check_head(model, model.objective, y, model.step("predict", example).results)
+
+
+def check_batch(model: Any, batch: Any) -> None:
+    """:func:`check_data` for a batch from a stream.
+
+    Raises:
+        DataError: also if it is a single example.
+    """
+    leaves = jax.tree.leaves(batch)
+    size = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=0)
+    if not model.has_own_step:
+        if any(np.ndim(leaf) == 0 for leaf in leaves):
+            raise DataError(
+                "the data give single examples, and fit takes batches of them.\n"
+                "Write:  torch.utils.data.DataLoader(data, batch_size=32)   or let each item be a batch (x, y)"
+            )
+        size = length(batch, "the batch")
+    check_data(model, ArrayData(batch, size, size))
+
+
 def check_values(x: Any, y: Any, sample_weight: Any = None) -> None:
-    """Refuse data that hold NaN or infinity, or objects that are not numbers.
+    """Refuse data that hold NaN or infinity, and targets that are texts.
 
     Raises:
         DataError: naming the array, how many there are and where the first one is.
@@ -23,6 +61,12 @@ def check_values(x: Any, y: Any, sample_weight: Any = None) -> None:
     for what, tree in ("x", x), ("y", y), ("sample_weight", sample_weight):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             array = np.asarray(leaf)
+            if what == "y" and array.dtype.kind in "OSUT":
+                seen = ", ".join(repr(str(v)) for v in np.unique(array.astype(str))[:4])
+                raise DataError(
+                    f"y holds texts ({seen}, ...), and a network counts classes from 0.\n"
+                    "Write:  class_names, y = np.unique(y, return_inverse=True)"
+                )
             if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":
                 continue
             finite = np.isfinite(array)
@@ -37,6 +81,20 @@ def check_values(x: Any, y: Any, sample_weight: Any = None) -> None:
                 )
 
 
+def check_numbers(x: Any) -> None:
+    """Refuse texts and objects where a network computes.
+
+    Raises:
+        DataError: with what turns them into numbers.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if np.dtype(getattr(leaf, "dtype", float)).kind in "OSUT":
+            raise DataError(
+                f"x{jax.tree_util.keystr(path)} holds texts, and the model computes with numbers.\n"
+                'Begin it with  lm.Input(shape, dtype="string")  and  layers.StringLookup  or  layers.TextVectorization.'
+            )
+
+
 def check_head(model: Any, objective: Any, y: Any, outputs: Any) -> None:
     """Refuse targets that the model's output layer and loss do not belong to.
 
@@ -49,7 +107,9 @@ def check_head(model: Any, objective: Any, y: Any, outputs: Any) -> None:
     Raises:
         ShapeError: if shapes of targets and outputs differ.
         DataError: if the labels are not what the loss counts on.
+        ConfigError: if loss, metrics or weights are named for outputs that the model does not have.
     """
+    objective.check(y, outputs)
     names = model._named_layers()
     for place, (name, target, output) in enumerate(objective.pairs(y, outputs)):
         loss = objective.losses
@@ -78,12 +138,6 @@ def _check_one(y: np.ndarray, output: tuple[int, ...], loss: Any, layer: Any, la
         if label
         else (f"the model's output (shape {_words(output)})")
     )
-    if y.dtype.kind in "OSUT":
-        seen = ", ".join(repr(str(v)) for v in np.unique(y.astype(str))[:4])
-        raise DataError(
-            f"y holds texts ({seen}, ...), and a network counts classes from 0.\n"
-            "Write:  class_names, y = np.unique(y, return_inverse=True)"
-        )
     activation = _activation(layer)
     sparse = isinstance(loss, losses.SparseCategoricalCrossentropy)
     categorical = isinstance(loss, losses.CategoricalCrossentropy)
@@ -111,6 +165,7 @@ def _check_sparse(y: np.ndarray, output: tuple[int, ...], width: int, where: str
         raise ShapeError(
             f"y has shape {y.shape}, but {where} with sparse_categorical_crossentropy needs one class number for each "
             f"prediction: shape {_words(('n', *output[1:-1]))}."
+            + ("\nWrite:  layers.Flatten()  before the output layer." if rows.ndim == 1 and len(output) > 2 else "")
         )
     if rows.dtype.kind == "f" and not np.equal(rows, np.round(rows)).all():
         raise DataError(

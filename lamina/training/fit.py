@@ -11,6 +11,7 @@ import numpy as np
 from lamina.core.errors import ConfigError, DataError
 from lamina.data.batches import ArrayData, StreamData, length, pack, unpack
 from lamina.training.callbacks import Callback, Logs, Recorder
+from lamina.training.checks import check_batch
 from lamina.training.drivers import Driver
 from lamina.training.history import History
 from lamina.training.progress import ProgressBar
@@ -26,7 +27,7 @@ def fit(
     *,
     epochs: int = 1,
     verbose: int | str = "auto",
-    callbacks: Sequence[Callback] | None = None,
+    callbacks: Sequence[Callback] | Callback | None = None,
     validate: Callable[[], Logs] | None = None,
     validation_freq: int | Sequence[int] = 1,
     initial_epoch: int = 0,
@@ -47,16 +48,13 @@ def fit(
         steps_per_epoch: steps in an epoch, where it is not one pass over the data.
         driver: ``"scan"`` or ``"loop"``; by default as is faster.
     """
+    _check_settings(epochs, initial_epoch, steps_per_epoch, validation_freq, verbose, driver)
     verbose = 1 if verbose == "auto" else int(verbose)
     steps = steps_per_epoch or data.steps
-    history = History({"epochs": epochs, "steps": steps, "verbose": verbose})
+    history = History({"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validate is not None})
     bar = ProgressBar(verbose, epochs, steps) if verbose else None
-    everyone: list[Callback] = [*(callbacks or []), Recorder(history), *([bar] if bar else [])]
-    for callback in everyone:
-        if not isinstance(callback, Callback):
-            raise ConfigError(f"a callback is an instance of lm.callbacks.Callback, not {callback!r}")
-        callback.set_params(history.params)
-        callback.set_model(model)
+    given = listening(model, callbacks, history.params)
+    everyone: list[Callback] = [*given, *listening(model, [Recorder(history), *([bar] if bar else [])], history.params)]
     model.stop_training, model.history = False, history
     each_step = [callback for callback in everyone if callback.wants_batches()]
     if isinstance(data, ArrayData):
@@ -87,7 +85,10 @@ def fit(
                 raise DataError(f"the data gave no batch in epoch {epoch + 1}; a generator that ended gives no more.")
             logs = run.logs()
             if validate is not None and _due(validation_freq, epoch):
-                logs |= {f"val_{name}": value for name, value in validate().items()}
+                _call(everyone, "on_test_begin")
+                found = validate()
+                _call(everyone, "on_test_end", found)
+                logs |= {f"val_{name}": value for name, value in found.items()}
             _call(everyone, "on_epoch_end", epoch, logs)
             if model.stop_training:
                 break
@@ -96,6 +97,40 @@ def fit(
             bar.close()
     _call(everyone, "on_train_end", logs)
     return history
+
+
+def listening(
+    model: Any, callbacks: Sequence[Callback] | Callback | None, params: dict[str, Any] | None = None
+) -> list[Callback]:
+    """The callbacks, each told of the model and of the run.
+
+    Raises:
+        ConfigError: for something that is no callback.
+    """
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"a callback is an instance of lm.callbacks.Callback, not {callback!r}")
+        callback.set_params(params or {})
+        callback.set_model(model)
+    return found
+
+
+def _check_settings(
+    epochs: Any, initial_epoch: Any, steps_per_epoch: Any, validation_freq: Any, verbose: Any, driver: Any
+) -> None:
+    whole = {"epochs": (epochs, 0), "initial_epoch": (initial_epoch, 0), "steps_per_epoch": (steps_per_epoch, 1)}
+    if not isinstance(validation_freq, Sequence) or isinstance(validation_freq, str):
+        whole["validation_freq"] = (validation_freq, 1)
+    for name, (value, least) in whole.items():
+        if value is None and name == "steps_per_epoch":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ConfigError(f"fit expects {name} as a whole number of at least {least}; received {value!r}")
+    if verbose not in ("auto", 0, 1, 2):
+        raise ConfigError(f"verbose is 0, 1, 2 or 'auto'; received {verbose!r}")
+    if driver not in (None, "scan", "loop"):
+        raise ConfigError(f"driver is 'scan', 'loop' or None; received {driver!r}")
 
 
 class _ArrayRun:
@@ -183,6 +218,8 @@ class _StreamRun:
 
     def run(self, batch: Any, kind: str = "train") -> None:
         """One step on ``batch``."""
+        if not self.drivers:
+            check_batch(self.model, batch)
         batch = jax.tree.map(jnp.asarray, self.model.prepare_batch(batch))
         step = self.model.step(kind, _example(batch))
         driver = self.drivers.get(step)
@@ -292,10 +329,15 @@ def with_class_weight(batch: Any, class_weight: Mapping[int, float] | None) -> A
     """``batch`` with the weight of each example's class multiplied into its sample weight.
 
     Raises:
-        ConfigError: if the targets are not one array of classes.
+        ConfigError: if the targets are not one array of classes, or the weights are not given by class.
     """
     if class_weight is None:
         return batch
+    if not isinstance(class_weight, Mapping) or not all(isinstance(key, int | np.integer) for key in class_weight):
+        raise ConfigError(
+            f"class_weight is a dictionary class -> weight, with classes as whole numbers; received {class_weight!r}.\n"
+            "Write:  class_weight={0: 1.0, 1: 5.0}"
+        )
     x, y, weight = unpack(batch)
     if y is None or isinstance(y, dict | list):
         raise ConfigError("class_weight is for models with one output; pass sample_weight instead.")

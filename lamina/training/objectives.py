@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from lamina import metrics as metrics_module
 from lamina.core import registry
-from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.errors import ConfigError, DataError, LaminaError, ShapeError, nearest
 from lamina.core.masks import get_mask
 from lamina.core.module import Module
 from lamina.core.state import Array
@@ -39,6 +39,8 @@ class Objective(Module):
         self.loss, self.metrics, self.loss_weights = loss, metrics, loss_weights
         self.weighted_metrics, self.output_names = weighted_metrics, output_names
         self.losses = _map(_loss, loss)
+        for given in (metrics, weighted_metrics):
+            _check_metrics(given)
         self.mean_loss = Mean(name="loss")
         #: metric objects, each with the position of its output and whether it is weighted
         self.tracked: dict[str, Metric] = {}
@@ -66,7 +68,36 @@ class Objective(Module):
                 if target is not None:
                     yield name, target, prediction
         else:
-            yield 0, y, y_pred
+            name = self._names(y_pred)[0]
+            if isinstance(y, Mapping):
+                y = y.get(name)
+            yield name, y[0] if isinstance(y, list) and len(y) == 1 else y, y_pred
+
+    def check(self, y: Any, y_pred: Any) -> None:
+        """Refuse settings that name, or number, other outputs than the model has.
+
+        Raises:
+            ConfigError: for a name that no output has, or as many of something as there are no outputs.
+            ShapeError: for such a name in ``y``.
+        """
+        names, settings = self._names(y_pred), {"loss": self.losses, "loss_weights": self.loss_weights}
+        for what, given in (settings | {"metrics": self.metrics, "weighted_metrics": self.weighted_metrics}).items():
+            if isinstance(given, Mapping) and "class" not in given:
+                _refuse_unknown(what, given, names, ConfigError)
+            elif what in settings and isinstance(given, list | tuple) and len(given) != len(names):
+                raise ConfigError(
+                    f"{what} is a list of {len(given)}, and the model has {len(names)} output"
+                    f"{'s' * (len(names) != 1)}; each output needs one."
+                )
+        if isinstance(y, Mapping):
+            _refuse_unknown("y", y, names, ShapeError)
+
+    def _names(self, y_pred: Any) -> list[str | int]:
+        """The names of the outputs, or their positions."""
+        if isinstance(y_pred, Mapping):
+            return list(y_pred)
+        several = isinstance(y_pred, list | tuple)
+        return list(self.output_names or range(len(y_pred) if several else 1))
 
     def build(self, y: Any, y_pred: Any) -> None:
         """Make the metrics, some of which depend on the shapes of targets and predictions."""
@@ -79,6 +110,8 @@ class Objective(Module):
                         identifier, target.shape, target.dtype, prediction.shape, getattr(loss, "name", None)
                     )
                     key = metric.name if len(outputs) == 1 else f"{name}_{metric.name}"
+                    if weighted and key in self.tracked:
+                        key = key.removesuffix(metric.name) + f"weighted_{metric.name}"
                     while key in self.tracked:
                         key = f"{key}_1"
                     self.tracked[key], self._places[key] = metric, (place, weighted)
@@ -86,6 +119,10 @@ class Objective(Module):
             for place, (name, _, _) in enumerate(outputs):
                 self.tracked[f"{name}_loss"], self._places[f"{name}_loss"] = Mean(name=f"{name}_loss"), (place, False)
         self._built = True
+
+    def has_loss(self) -> bool:
+        """Whether any output has a loss."""
+        return any(loss is not None for loss in jax.tree.leaves(self.losses))
 
     def compute(self, y: Any, y_pred: Any, sample_weight: Any = None, rows: Any = None) -> Array:
         """The loss: each output's own, weighted and added up.
@@ -104,6 +141,11 @@ class Objective(Module):
             loss = _one(self.losses, name, place)
             if loss is None:
                 continue
+            if target is None:
+                raise DataError(
+                    "there are no targets to compare the predictions with: y is missing, and the model was compiled with "
+                    "a loss.\nWrite:  model.fit(x, y)   or, to predict x itself,   model.fit(x, x)"
+                )
             weight = _one(sample_weight, name, place)
             factor = _one(self.loss_weights, name, place)
             mask = None if rows is None else _spread(rows, prediction)
@@ -146,6 +188,8 @@ class Objective(Module):
             result = metric.result()
             if isinstance(result, Mapping):
                 found |= result
+            elif jnp.size(result) == 1:
+                found[key] = jnp.reshape(result, ())
             elif jnp.ndim(result):
                 found |= {f"{key}_{i}": value for i, value in enumerate(jnp.ravel(result))}
             else:
@@ -180,6 +224,30 @@ def _loss(identifier: Any) -> Any:
     if not callable(loss):
         raise ConfigError(f"a loss is a name, a lm.losses object or a function of (y_true, y_pred), not {identifier!r}")
     return loss if isinstance(loss, Loss) else _Function(loss)
+
+
+def _check_metrics(given: Any) -> None:
+    """Refuse a metric that is none; which one a name means is found when the shapes are known."""
+    if isinstance(given, Mapping) and "class" not in given:
+        given = list(given.values())
+    if isinstance(given, list | tuple):
+        for item in given:
+            _check_metrics(item)
+    elif given is not None:
+        metrics_module.check(given)
+
+
+def _refuse_unknown(what: str, given: Mapping[Any, Any], names: list[Any], error: type[LaminaError]) -> None:
+    for name in given:
+        if name not in names:
+            raise error(
+                f"{what} names an output {name!r}; the model's outputs are {', '.join(map(repr, names))}.\n"
+                + (
+                    nearest(str(name), map(str, names))
+                    if isinstance(names[0], str)
+                    else "A dictionary needs outputs with names:  lm.Model(inputs, {name: output, ...})"
+                )
+            )
 
 
 def _map(fn: Any, tree: Any) -> Any:

@@ -1,5 +1,6 @@
 """The progress of training on a screen: a live bar in a terminal or notebook, one plain line an epoch in a log file."""
 
+import importlib.util
 import sys
 import time
 from typing import Any
@@ -75,6 +76,7 @@ class ProgressBar(Callback):
 
 
 def _in_notebook() -> bool:
+    """Whether this is a notebook in which ``rich`` can draw; without ``ipywidgets`` there is a line an epoch."""
     shell = sys.modules.get("IPython")
     instance = shell.get_ipython() if shell is not None else None
-    return type(instance).__name__ == "ZMQInteractiveShell"
+    return type(instance).__name__ == "ZMQInteractiveShell" and importlib.util.find_spec("ipywidgets") is not None

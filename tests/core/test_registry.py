@@ -86,3 +86,11 @@ def test_a_misspelt_name_gets_the_nearest(kind, wrong, right):
 def test_names_work_in_both_spellings(kind):
     for name in registry.names(kind):
         assert registry.lookup(kind, name) is registry.lookup(kind, registry.snake_case(name))
+
+
+def test_an_init_may_call_itself_what_it_likes():
+    class Mine(registry.Configurable):
+        def __init__(this, size):  # noqa: N805
+            this.size = size
+
+    assert Mine(3).get_config() == {"size": 3}

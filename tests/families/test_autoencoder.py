@@ -1,6 +1,8 @@
+import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -159,6 +161,7 @@ def test_layers_are_chosen_by_the_shape(shape, hidden):
         {"learning_rate": 0.0},
         {"validation_fraction": 1.0},
         {"patience": -1},
+        {"verbose": "loud"},
         {"random_state": -1},
     ],
 )
@@ -182,6 +185,32 @@ def test_bad_data_are_told(tmp_path, curve, pictures, fitted, fitted_to_pictures
         Autoencoder().fit(tmp_path)
     with pytest.raises(ConfigError, match="hidden"):
         Autoencoder(hidden=()).fit(pictures)
+    with pytest.raises(DataError, match="trained on whole numbers from 0 to 255"):
+        fitted_to_pictures.transform(pictures / 255)
+
+
+def test_bad_tables_are_told(curve, fitted):
+    texts = pd.DataFrame(curve, columns=["a", "b", "c"]).astype({"b": object})
+    texts.loc[3, "b"] = "old"
+    for kind in (Autoencoder, VariationalAutoencoder):
+        with pytest.raises(DataError, match=r"X, column 'b', row 4: expected a number: 'old'.\n.*get_dummies"):
+            kind().fit(texts)
+    with pytest.raises(DataError, match=r"X\[3, 1\]: expected a number: 'old'"):
+        fitted.transform(texts.to_numpy(object))
+    with pytest.raises(ValueError, match="X has 2 features, but Autoencoder is expecting 3"):
+        fitted.transform(curve[:, :2])
+    with pytest.raises(ValueError, match="contains NaN"):
+        Autoencoder().fit(np.where(curve > 0, np.nan, curve))
+    with pytest.raises(ConfigError, match=r"Write:  hidden=\(8,\)"):
+        Autoencoder(hidden=8).fit(curve)
+
+
+def test_settings_changed_after_fit_change_nothing_before_the_next(curve, fitted, variational):
+    changed = pickle.loads(pickle.dumps(fitted)).set_params(n_components=3)
+    np.testing.assert_array_equal(changed.inverse_transform(changed.transform(curve)), fitted.reconstruct(curve))
+    changed = pickle.loads(pickle.dumps(variational)).set_params(n_components=3)
+    np.testing.assert_array_equal(changed.sample(4), variational.sample(4))
+    assert changed.transform(curve).shape == (300, 2)
 
 
 def test_the_variational_one_draws_rows_like_those_it_saw(curve, variational):

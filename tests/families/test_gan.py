@@ -1,8 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 
-from lamina.core.errors import ConfigError, DataError
+from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.data.pictures import write_pictures
 from lamina.families.base import load
 from lamina.families.gan import GAN, halvings, spread
@@ -117,18 +119,37 @@ def test_bad_pictures_and_classes_are_told(bars, drawing):
     ):
         with pytest.raises(DataError, match=words):
             GAN().fit(bad)
-    with pytest.raises(DataError, match="class of each of 128"):
+    with pytest.raises(ShapeError, match="one class for each of 128"):
         GAN().fit(x, y[:5])
+    with pytest.raises(DataError, match="missing classes"):
+        GAN().fit(x, np.array(["left", None] * 64, object))
     with pytest.raises(ConfigError, match="among left, right"):
         drawing.sample(2, y="above")
     with pytest.raises(ConfigError, match="2 of them"):
         drawing.sample(2, y=["left"])
     going_on = clone(drawing).set_params(warm_start=True)
-    going_on.model_, going_on.shape_, going_on.classes_ = drawing.model_, drawing.shape_, drawing.classes_
+    vars(going_on).update({name: getattr(drawing, name) for name in ("model_", *drawing._kept)})
     with pytest.raises(ConfigError, match="with classes"):
         going_on.fit(x)
     with pytest.raises(DataError, match="goes on with pictures"):
         going_on.fit(x[:, :, :6], y)
+    with pytest.raises(DataError, match=r"trained on whole numbers .*; received real numbers"):
+        going_on.fit(x / 255, y)
+    with pytest.raises(DataError, match=r"those of before: \['left', 'right'\]; received 'above'"):
+        going_on.fit(x, np.where(y == "left", "above", y))
+
+
+def test_the_score_tells_how_alike_samples_and_pictures_are(bars, drawing):
+    x, y = bars
+    assert -0.45 < drawing.score(x, y) < 0.05
+    assert drawing.score(255 - x, y) < drawing.score(x, y) - 0.2  # each class as the other one
+    with pytest.raises(DataError, match="at least 2 pictures of shape"):
+        drawing.score(x[:, :6])
+
+
+def test_settings_changed_after_fit_do_not_change_the_samples(drawing):
+    changed = pickle.loads(pickle.dumps(drawing)).set_params(latent=9)
+    assert (changed.sample(3) == drawing.sample(3)).all()
 
 
 # -- super-resolution --------------------------------------------------------------------------------------------------
@@ -191,6 +212,9 @@ def test_pictures_come_back_in_the_form_they_came_in(shapes, sharpening):
     several = sharpening.upscale([shapes[0], shapes[1]])
     assert [picture.shape for picture in several] == [(128, 96), (100, 142)]
     assert several[0].dtype == np.uint8
+    assert (sharpening.predict(small[0]) == sharpening.upscale(small[0])).all()
+    changed = pickle.loads(pickle.dumps(sharpening)).set_params(scale=4, blocks=9)
+    assert (changed.upscale(small[0]) == sharpening.upscale(small[0])).all()
 
 
 def test_colored_floats_in_a_folder_or_an_array(tmp_path):
@@ -226,3 +250,7 @@ def test_bad_settings_and_pictures_are_told(shapes, sharpening):
         sharpening.upscale(np.zeros((20, 20, 3), "uint8"))
     with pytest.raises(DataError, match="no pictures"):
         SuperResolution().fit([])
+    with pytest.raises(DataError, match="received None"):
+        SuperResolution().fit(None)
+    with pytest.raises(DataError, match="trained on whole numbers from 0 to 255"):
+        sharpening.upscale(shapes[0] / 255)

@@ -9,7 +9,7 @@ from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.core.masks import set_mask
 from lamina.families.base import load
 from lamina.families.rnn import PoolOverTime, RNNClassifier, RNNForecaster, RNNLanguageModel, words_and_signs
-from lamina.families.rnn_forecaster import ForecastNetwork, numbers, without_the_obvious
+from lamina.families.rnn_forecaster import ForecastNetwork, _rank, numbers, without_the_obvious
 from lamina.families.rnn_language import LanguageNetwork, _examples
 
 COMMON = {"units": 4, "random_state": 0, "verbose": 0}
@@ -49,7 +49,15 @@ def test_the_order_of_words_is_understood(trained):
 def test_texts_come_in_any_column(trained):
     texts, _ = reviews(5, seed=2)
     expected = trained.predict_proba(texts)
-    for column in (np.array(texts), pd.Series(texts), pl.Series(texts), tuple(texts)):
+    frames = [kind({"text": texts}) for kind in (pd.DataFrame, pl.DataFrame)]
+    for column in (
+        np.array(texts),
+        np.array(texts)[:, None],
+        pd.Series(texts),
+        pl.Series(texts),
+        tuple(texts),
+        *frames,
+    ):
         np.testing.assert_array_equal(trained.predict_proba(column), expected)
 
 
@@ -80,6 +88,13 @@ def test_series_of_unequal_lengths():
         model.predict(np.zeros((2, 5, 2)))
     with pytest.raises(DataError, match="trained on series"):
         model.predict(["text"])
+    table = np.zeros((2, 5))
+    np.testing.assert_array_equal(model.predict_proba(pd.DataFrame(table)), model.predict_proba(table))
+    model.set_params(warm_start=True)
+    with pytest.raises(DataError, match="class '10' has 1 example"):
+        clone(model).fit(x, np.where(np.arange(80) == 3, 10, 11))
+    with pytest.raises(DataError, match=r"those of before: \[10, 11, 12\]; received 13"):
+        model.fit(x, y + 1)
 
 
 def test_pooling_sees_only_the_steps_that_count():
@@ -96,7 +111,12 @@ def test_signs_are_words():
     ("x", "change", "error", "words"),
     [
         ("a text", {}, DataError, "a list of texts"),
-        (["a", None, "b", "c"], {}, DataError, r"X\[1\] is no text"),
+        (["a", None, "b", "c"], {}, DataError, r"X\[1\] is None"),
+        ([float("nan"), "a", "b", "c"], {}, DataError, r'X\[0\] is nan, a float.\nWrite ""'),
+        ([""] * 4, {}, DataError, "every text is empty"),
+        (pd.DataFrame({"a": ["x"] * 4, "b": ["y"] * 4}), {}, DataError, r"columns \['a', 'b'\].\nWrite:  X\['a'\]"),
+        (["a"] * 4, {"patience": -1}, ConfigError, "patience"),
+        (["a"] * 4, {"learning_rate": 0}, ConfigError, "learning_rate"),
         ([[1.0], [2.0], [3.0], ["b"]], {}, DataError, "to hold numbers"),
         (np.full((4, 3, 1), np.nan), {}, DataError, "NaN"),
         ([np.zeros((3, 1)), np.zeros((3, 2))] * 2, {}, ShapeError, "has 1 features a step"),
@@ -154,6 +174,11 @@ def test_intervals_hold_as_often_as_they_say(forecaster):
         forecaster.predict_interval(0.99)
     with pytest.raises(ConfigError, match="between 0 and 1"):
         forecaster.predict_interval(90)
+    with pytest.raises(DataError, match=r"y has 5 steps; the network looks at the last 12.\nGive the series from"):
+        forecaster.predict(y[:5])
+    with pytest.raises(DataError, match="y has 15 steps; a window of 12 and 6 steps ahead need at least 18"):
+        forecaster.backtest(y[:15])
+    assert [next(n for n in range(1, 100) if _rank(n, level) <= n) for level in (0.5, 0.8, 0.9, 0.95)] == [1, 4, 9, 19]
 
 
 def test_a_forecaster_and_its_file_agree(forecaster, tmp_path):
@@ -162,6 +187,7 @@ def test_a_forecaster_and_its_file_agree(forecaster, tmp_path):
     np.testing.assert_array_equal(again.predict(), forecaster.predict())
     np.testing.assert_array_equal(again.predict_interval(0.8), forecaster.predict_interval(0.8))
     np.testing.assert_array_equal(clone(forecaster).fit(growing(200)[:150]).predict(), forecaster.predict())
+    np.testing.assert_array_equal(again.set_params(horizon=2).predict(), forecaster.predict())  # until the next fit
 
 
 def test_several_series_and_known_inputs():
@@ -206,9 +232,29 @@ def test_what_is_obvious_is_forecast_without_learning():
 @pytest.mark.parametrize(
     ("y", "change", "error", "words"),
     [
-        (np.arange(10.0), {"window": 20}, DataError, "y has 10 steps; the network looks at the last 20"),
-        (np.arange(22.0), {"window": 20}, DataError, "y has 22 steps; a window of 20 and 3 steps ahead need at least"),
-        (["a", "b"], {}, DataError, "to hold numbers"),
+        (
+            np.arange(10.0),
+            {"window": 20},
+            DataError,
+            "y has 10 steps; a window of 20 and 3 steps ahead need at least 24",
+        ),
+        (
+            np.arange(23.0),
+            {"window": 20},
+            DataError,
+            "y has 23 steps; a window of 20 and 3 steps ahead need at least 24",
+        ),
+        (["a", "b"], {}, DataError, r"y\[0\]: expected a number: 'a'"),
+        (pd.DataFrame({"n": [1, "b"]}), {}, DataError, "y, column 'n', row 2: expected a number: 'b'"),
+        ([np.arange(9.0), np.arange(5.0)], {}, DataError, "several series are the columns of one array"),
+        (pd.DataFrame({"day": pd.to_datetime(["2020-01-01"] * 50)}), {}, DataError, "column 'day' holds dates"),
+        (
+            pl.DataFrame({"day": pl.Series(["2020-01-01"] * 50).str.to_date(), "n": range(50)}),
+            {},
+            DataError,
+            "holds dates",
+        ),
+        (np.arange(50.0), {"patience": -1}, ConfigError, "patience"),
         (np.full(50, np.inf), {}, DataError, "infinity, in step 0"),
         (np.zeros((50, 2, 2)), {}, ShapeError, "expected to have shape"),
         (np.arange(50.0), {"horizon": 0}, ConfigError, "horizon"),
@@ -286,6 +332,7 @@ def test_words_are_joined_as_they_were():
     text = model.generate("one two", 4, temperature=0)
     assert set(text.split()) <= {"one", "two", "three", "four", "five"}
     assert text.startswith(" ")
+    assert model.set_params(level="character").generate("one two", 4, temperature=0) == text  # until the next fit
 
 
 def test_pieces_cover_every_token_once():
@@ -301,7 +348,9 @@ def test_pieces_cover_every_token_once():
     [
         ("", {}, DataError, "the text is empty"),
         ("short", {}, DataError, "5 tokens to learn from; at least length"),
-        (["a", 1], {}, DataError, r"X\[1\] is no text"),
+        (["a", 1], {}, DataError, r"X\[1\] is 1, a int"),
+        (pd.DataFrame({"a": ["x"], "b": ["y"]}), {}, DataError, "one column of texts"),
+        (RHYME, {"verbose": "loud"}, ConfigError, "verbose"),
         (RHYME, {"level": "byte"}, ConfigError, "level"),
         (RHYME, {"cell": "lst"}, ConfigError, "Did you mean 'lstm'"),
     ],

@@ -7,7 +7,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+from safetensors.flax import save_file as save_half
 from safetensors.numpy import save_file
 from sklearn.base import clone
 
@@ -24,7 +27,7 @@ from lamina.families.tokenizer import (
     tokenizer_from,
 )
 from lamina.families.transformer import TransformerClassifier, TransformerEncoder, TransformerLanguageModel
-from lamina.families.transformer_classifier import _class_weights, hidden
+from lamina.families.transformer_classifier import hidden
 from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, drawn
 
 VERSE = "to be or not to be, that is the question. " * 30
@@ -69,6 +72,8 @@ def test_byte_pairs_hold_any_text_and_keep_to_their_size():
 
 def test_texts_are_lists_of_strings():
     assert texts_in(np.array(["a", ""])) == ["a", ""]
+    for column in (np.array([["a"], [""]]), pd.DataFrame({"t": ["a", ""]}), pl.DataFrame({"t": ["a", ""]})):
+        assert texts_in(column) == ["a", ""]
     with pytest.raises(DataError, match=r"Write:  \[X\]"):
         texts_in("one text")
     with pytest.raises(DataError, match=r"X\[1\] is None"):
@@ -218,10 +223,7 @@ def test_the_same_seed_gives_the_same_network_and_a_clone_is_unfitted(poet):
     first, second = (language_model(**short).fit(VERSE) for _ in range(2))
     for a, b in zip(first.model_.get_weights(), second.model_.get_weights(), strict=True):
         assert np.array_equal(a, b)
-    other = (
-        language_model(**short, random_state=1).fit(VERSE) if False else language_model(**short | {"random_state": 1})
-    )
-    other.fit(VERSE)
+    other = language_model(**short | {"random_state": 1}).fit(VERSE)
     assert not np.array_equal(other.model_.get_weights()[0], first.model_.get_weights()[0])
     assert not hasattr(clone(poet), "model_")
 
@@ -342,15 +344,19 @@ def test_class_weights_rare_classes_and_characters():
     heavy = classifier(**settings, class_weight={"good": 20.0}).fit(WEATHER, y).predict_proba(WEATHER)
     assert heavy.shape == (120, 3)
     assert heavy[:, 1].mean() > 0.7
-    assert _class_weights({"b": 3.0}, np.array(["a", "b"]), np.array([0])) == {0: 1.0, 1: 3.0}
-    assert _class_weights("balanced", np.array(["a", "b"]), np.array([0, 0, 0, 1])) == {0: 4 / 6, 1: 2.0}
 
 
 @pytest.mark.parametrize(
     ("x", "y", "changes", "error", "message"),
     [
-        (WEATHER, GOOD[:3], {}, DataError, "a class for each"),
-        (WEATHER, ["same"] * 120, {}, DataError, "one class only"),
+        (WEATHER, GOOD[:3], {}, ShapeError, "one class for each of 120"),
+        (WEATHER, None, {}, DataError, r"Write:  fit\(X, y\)"),
+        (WEATHER, ["same"] * 120, {}, DataError, "at least two classes"),
+        (WEATHER, ["good", None] * 60, {}, DataError, r"missing classes .* the first is y\[1\]"),
+        ([""] * 120, GOOD, {}, DataError, "every text of X is empty"),
+        (pd.DataFrame({"a": WEATHER, "b": WEATHER}), GOOD, {}, DataError, r"Write:  X\['a'\]"),
+        (WEATHER, GOOD, {"patience": -1}, ConfigError, "patience"),
+        (WEATHER, GOOD, {"verbose": "loud"}, ConfigError, "verbose"),
         ("text", ["a"], {}, DataError, "one string"),
         (WEATHER, GOOD, {"class_weight": "even"}, ConfigError, "class_weight"),
         (WEATHER, GOOD, {"class_weight": {"ugly": 2.0}}, ConfigError, "'ugly'"),
@@ -528,8 +534,27 @@ def test_a_pretrained_network_gives_what_it_gives_elsewhere(tmp_path, make, by_h
     unit = TransformerEncoder.from_pretrained(folder, normalize=True, max_length=2).transform(TEXTS)
     wanted = [pooled / np.linalg.norm(pooled) for pooled in (by_hand(tensors, row[:2]).mean(0) for row in tokens)]
     np.testing.assert_allclose(unit, wanted, atol=2e-5)
+    frame = encoder.set_output(transform="pandas").transform(TEXTS)
+    assert frame.columns.tolist() == [f"transformerencoder{i}" for i in range(WIDTH)]
+    encoder.set_output(transform="default")
     encoder.save(tmp_path / "encoder.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "encoder.safetensors").transform(TEXTS), encoder.transform(TEXTS))
+
+
+def test_older_spellings_and_half_precision_are_read(tmp_path):
+    folder, tensors = bert(tmp_path / "net")
+    expected = TransformerEncoder.from_pretrained(folder).transform(["to be"])
+    old = {
+        f"bert.{name.replace('Norm.weight', 'Norm.gamma').replace('Norm.bias', 'Norm.beta')}": value
+        for name, value in tensors.items()
+    }
+    assert any(name.endswith("LayerNorm.gamma") for name in old)  # as bert-base-uncased has them
+    save_file(old, folder / "model.safetensors")
+    np.testing.assert_array_equal(TransformerEncoder.from_pretrained(folder).transform(["to be"]), expected)
+    half = {name: jnp.asarray(value, "bfloat16") for name, value in tensors.items()}
+    save_half(half, folder / "model.safetensors")
+    found = TransformerEncoder.from_pretrained(folder).model_.transformer.tokens.embeddings.numpy()
+    np.testing.assert_array_equal(found, half["embeddings.word_embeddings.weight"].astype("float32"))
 
 
 def test_fine_tuning_starts_from_a_folder(tmp_path):

@@ -175,3 +175,30 @@ def test_predict_takes_any_length_and_gives_every_row():
         np.testing.assert_array_equal(model.predict(x, batch_size=8), x)
     parts = [np.ones((2, 2)), np.zeros((3, 2))]
     np.testing.assert_array_equal(model.predict(iter(parts)), np.concatenate(parts))
+
+
+def test_one_output_may_be_called_by_its_name():
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    y = x.sum(1)
+    start = lm.Input((3,))
+    model = lm.Model(start, layers.Dense(1, name="height")(start))
+    model.compile("sgd", {"height": "mse"}, metrics={"height": ["mae"]})
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert expected["loss"] == pytest.approx(float(np.mean((model.predict(x)[:, 0] - y) ** 2)), rel=1e-5)
+    assert model.evaluate(x, {"height": y}, verbose=0, return_dict=True) == expected
+    assert model.evaluate(x, [y], verbose=0, return_dict=True) == expected
+    assert list(expected) == ["loss", "mae"]
+
+
+def test_a_weighted_metric_says_so_beside_a_plain_one():
+    x = np.arange(4, dtype="float32")
+    model = lm.Sequential([lm.Input((1,)), layers.Dense(1, kernel_initializer="zeros")])
+    model.compile("sgd", "mse", metrics=["mae"], weighted_metrics=["mae"])
+    found = model.evaluate(x, x, sample_weight=np.array([0, 0, 0, 1]), verbose=0, return_dict=True)
+    assert (found["mae"], found["weighted_mae"]) == (1.5, 3.0)
+
+
+def test_a_column_of_one_number_may_come_without_its_axis():
+    model = lm.Sequential([lm.Input((1,)), layers.Dense(2)])
+    x = np.arange(5, dtype="float32")
+    np.testing.assert_array_equal(model.predict(x), model.predict(x[:, None]))

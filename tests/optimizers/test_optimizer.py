@@ -261,3 +261,16 @@ def test_muon_chooses_matrices():
     assert adam == set(shapes) - {"dense/kernel"}
     singular = np.linalg.svd(optimizer.orthogonalize(jnp.array([[1.0, 2.0], [0.5, -1.0], [0.3, 0.1]])))[1]
     assert np.all((singular > 0.5) & (singular < 1.3))
+
+
+def test_slots_are_made_for_variables_that_come_later():
+    late = optimizers.SGD(0.5, momentum=0.5, use_ema=True, ema_momentum=0.5)
+    variables = weights(a=1.0, b=8.0)
+    descend(late, {"a": variables["a"]}, {"a": 1.0})
+    late.build(variables)
+    descend(late, variables, {"a": 0.0, "b": 2.0})
+    assert float(variables["b"]) == 7.0
+    late.finalize_variable_values(variables)
+    assert float(variables["b"]) == 7.5  # halfway between the value it came with and the next
+    with pytest.raises(StateError, match="cannot update 'a'"):
+        late.build(weights(a=1.0))

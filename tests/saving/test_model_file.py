@@ -141,3 +141,36 @@ def test_bad_files_are_told_apart(tmp_path):
     with pytest.raises(FileError, match="cannot be written"):
         model.save(tmp_path / "missing" / "m.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors"]
+
+
+def test_layers_frozen_after_training_come_back_with_their_optimizers_state(tmp_path):
+    model = lm.Sequential([lm.Input((4,)), layers.Dense(3, "relu"), layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    model.fit(X, Y, verbose=0)
+    model.layers[0].trainable = False
+    model.save(tmp_path / "m.safetensors")
+    again = lm.load_model(tmp_path / "m.safetensors")
+    for network in (model, again):
+        network.layers[0].trainable = True
+        network.fit(X, Y, verbose=0)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_that_is_trained_by_parts_can_be_saved(tmp_path):
+    @lm.saving.register_keras_serializable("test_parts")
+    class Pair(lm.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.a = lm.Sequential([lm.Input((4,)), layers.Dense(2)])
+            self.b = lm.Sequential([layers.Dense(2)])
+
+    pair = Pair()
+    pair.a.set_weights([w + 1 for w in pair.a.get_weights()])
+    pair.save(tmp_path / "pair.safetensors")
+    again = lm.load_model(tmp_path / "pair.safetensors")
+    np.testing.assert_array_equal(again.a.predict(X), pair.a.predict(X))
+    pair.b.build((None, 4))
+    pair.save(tmp_path / "pair.safetensors")
+    with pytest.raises(FileError, match="'b/dense/bias', which the model does not have"):
+        lm.load_model(tmp_path / "pair.safetensors")  # the part's input was never told

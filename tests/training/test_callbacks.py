@@ -6,7 +6,7 @@ import pytest
 
 import lamina as lm
 from lamina import callbacks, layers
-from lamina.core.errors import ConfigError
+from lamina.core.errors import ConfigError, StateError
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X.sum(1)
@@ -168,3 +168,50 @@ def test_the_log_is_one_plain_line_an_epoch(capsys):
     assert "loss" in lines[0]
     assert "val_loss" in lines[0]
     assert "\x1b" not in lines[0]
+
+
+def test_what_watches_validation_waits_for_epochs_that_have_it(tmp_path):
+    watchers = [
+        callbacks.EarlyStopping(patience=1),
+        callbacks.ReduceLROnPlateau(patience=1),
+        callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors", save_best_only=True),
+    ]
+    history = model().fit(X, Y, epochs=4, validation_data=(X, Y), validation_freq=2, verbose=0, callbacks=watchers)
+    assert history.epoch == [0, 1, 2, 3]
+    assert {path.name for path in tmp_path.iterdir()} == {"2.safetensors", "4.safetensors"}
+    with pytest.raises(ConfigError, match="not logged"):
+        model().fit(X, Y, epochs=2, verbose=0, callbacks=callbacks.EarlyStopping())
+
+
+def test_the_learning_rate_of_each_epoch_is_logged():
+    lower = callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=1, min_delta=100.0)
+    history = model().fit(X, Y, epochs=3, verbose=0, callbacks=[lower])
+    np.testing.assert_allclose(history.history["learning_rate"], [0.1, 0.1, 0.05], rtol=1e-6)
+
+
+def test_nan_may_be_an_error():
+    network = model()
+    network.layers[0].kernel.assign(np.full((2, 1), np.nan))
+    with pytest.raises(StateError, match="step 1: the loss is nan"):
+        network.fit(X, Y, verbose=0, callbacks=[callbacks.TerminateOnNaN(raise_error=True)])
+
+
+def test_validation_evaluation_and_prediction_are_told():
+    class Listener(callbacks.Callback):
+        def __init__(self):
+            self.heard = []
+
+        def on_test_begin(self, logs=None):
+            self.heard.append("test")
+
+        def on_test_end(self, logs=None):
+            self.heard.append(sorted(logs))
+
+        def on_predict_end(self, logs=None):
+            self.heard.append("predicted")
+
+    network, listener = model(), Listener()
+    network.fit(X, Y, validation_data=[X, Y], verbose=0, callbacks=listener)
+    network.evaluate(X, Y, verbose=0, callbacks=listener)
+    network.predict(X, callbacks=listener)
+    assert listener.heard == ["test", ["loss"], "test", ["loss"], "predicted"]

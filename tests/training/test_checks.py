@@ -107,10 +107,20 @@ MISTAKES = {
     ),
     "an unbuilt model": (
         lambda: lm.Sequential([layers.Dense(2)]).save("x.safetensors"),
-        ConfigError,
+        StateError,
         ["not built", "lm.Input"],
     ),
     "an unbuilt model's size": (lambda: lm.Sequential([layers.Dense(2)]).count_params(), StateError, ["not built"]),
+    "an unbuilt model's weights": (
+        lambda: lm.Sequential([layers.Dense(2)]).set_weights([X]),
+        StateError,
+        ["not built", "lm.Input"],
+    ),
+    "an unbuilt model's file": (
+        lambda: lm.Sequential([layers.Dense(2)]).load_weights("x.safetensors"),
+        StateError,
+        ["not built"],
+    ),
     "a loss misspelt": (
         lambda: net(loss="sparse_categorical_crosentropy"),
         ConfigError,
@@ -121,6 +131,75 @@ MISTAKES = {
     "an activation misspelt": (lambda: layers.Dense(2, "rellu"), ConfigError, ["Did you mean 'relu"]),
     "a batch size of nothing": (lambda: net().fit(X, THREE, batch_size=0), DataError, ["batch_size"]),
     "all for validation": (lambda: net().fit(X, THREE, validation_split=1.0), ConfigError, ["between 0 and 1"]),
+    "no targets": (lambda: net().fit(X), DataError, ["y is missing", r"model.fit\(x, y\)"]),
+    "no targets to evaluate by": (lambda: net().evaluate(X), DataError, ["y is missing"]),
+    "nothing to minimize": (lambda: net(loss=None).fit(X, THREE), ConfigError, ["no loss", "model.compile"]),
+    "a loss for an output that is not there": (
+        lambda: net(loss={"hed": "sparse_categorical_crossentropy"}).fit(X, THREE),
+        ConfigError,
+        ["'hed'", "Did you mean 'head'"],
+    ),
+    "more losses than outputs": (lambda: net(loss=["mse", "mse"]).fit(X, X[:, :3]), ConfigError, ["list of 2"]),
+    "targets for an output that is not there": (
+        lambda: net().fit(X, {"tail": THREE}),
+        ShapeError,
+        ["y names an output 'tail'", "'head'"],
+    ),
+    "a metric misspelt, before there are data": (
+        lambda: net(metrics=["acuracy"]),
+        ConfigError,
+        ["Did you mean 'accuracy'"],
+    ),
+    "texts where numbers belong": (
+        lambda: net().predict(np.full((2, 4), "a")),
+        DataError,
+        ["x holds texts", "StringLookup"],
+    ),
+    "dates in a table": (
+        lambda: net().fit(X.astype("datetime64[s]"), THREE),
+        DataError,
+        ["dates", "FCNNClassifier"],
+    ),
+    "numbers and texts in a table": (
+        lambda: net().fit(np.array([[1, "a", 2, 3]] * 12, object), THREE),
+        DataError,
+        ["int, str", "FCNNClassifier"],
+    ),
+    "an index beyond the vocabulary": (
+        lambda: _embedding_net().predict(np.array([[1, 9]])),
+        DataError,
+        ["0 to 4", r"Embedding\(10, 2\)"],
+    ),
+    "labels beyond n-1 in a stream": (lambda: net().fit([(X, THREE + 1)]), DataError, ["classes 1, 2, 3"]),
+    "NaN in a stream": (lambda: net().fit([(nan_at_three(), THREE)]), DataError, ["NaN", r"\[3, 1\]"]),
+    "different lengths in a stream": (lambda: net().fit([(X, THREE[:5])]), DataError, ["different numbers", "12"]),
+    "single examples in a stream": (
+        lambda: net().fit((x, y) for x, y in zip(X, THREE, strict=True)),
+        DataError,
+        ["single examples", "DataLoader"],
+    ),
+    "a layer's argument misspelt": (
+        lambda: layers.Dense(2, activatoin="relu"),
+        ConfigError,
+        ["Did you mean 'activation"],
+    ),
+    "a shape given to a layer": (lambda: layers.Dense(2, input_shape=(4,)), ConfigError, [r"lm.Input\(shape\)"]),
+    "shapes that do not add up": (lambda: lm.Input((3,)) + lm.Input((4,)), ShapeError, [r"\(None, 3\), \(None, 4\)"]),
+    "no flattening": (
+        lambda: _unflattened().fit(np.zeros((12, 4, 4)), THREE),
+        ShapeError,
+        [r"\(n, 4\)", r"Flatten\(\)"],
+    ),
+    "epochs that are no number": (lambda: net().fit(X, THREE, epochs="3"), ConfigError, ["epochs", "'3'"]),
+    "no steps": (lambda: net().fit(X, THREE, steps_per_epoch=0), ConfigError, ["steps_per_epoch", "at least 1"]),
+    "validation every 0 epochs": (lambda: net().fit(X, THREE, validation_freq=0), ConfigError, ["validation_freq"]),
+    "an unknown driver": (lambda: net().fit(X, THREE, driver="skan"), ConfigError, ["'scan'"]),
+    "class weights that are no dictionary": (
+        lambda: net().fit(X, THREE, class_weight="balanced"),
+        ConfigError,
+        ["class -> weight", r"\{0: 1.0"],
+    ),
+    "a layer's number that is none": (lambda: net().get_layer(index=3), ConfigError, ["1 layers", "no layer 3"]),
     "Input without a tuple": (lambda: lm.Input(4), ConfigError, [r"Input\(\(4,\)\)"]),
     "a class for a layer": (lambda: lm.Sequential([layers.Flatten]), ConfigError, [r"Flatten\(\.\.\.\)"]),
 }
@@ -128,6 +207,16 @@ MISTAKES = {
 
 def _image_net():
     return lm.Sequential([lm.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)])
+
+
+def _embedding_net():
+    return lm.Sequential([lm.Input((2,), dtype="int32"), layers.Embedding(5, 2)])
+
+
+def _unflattened():
+    model = lm.Sequential([lm.Input((4, 4)), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
 
 
 def _compile(optimizer):
@@ -183,3 +272,18 @@ def test_head_for_fits_its_targets(y, units, activation, loss):
 def test_head_for_refuses(y, words):
     with pytest.raises(DataError, match=words):
         lm.head_for(y)
+
+
+def test_a_mistake_shows_the_users_lines_and_not_the_librarys():
+    class Outer(layers.Layer):
+        def call(self, x):
+            return layers.Dense(2)(lm.ops.sum(x))  # the mistake: a single number has no last axis
+
+    with pytest.raises(ShapeError) as caught:
+        lm.Model(x := lm.Input((4,)), Outer()(x))
+    files = [entry.path.name for entry in caught.traceback]
+    assert files == ["test_checks.py", "errors.py", "test_checks.py"]
+    assert not getattr(caught.value, "__notes__", [])
+    with pytest.raises(ShapeError) as caught:
+        net().fit(X[:, :3], THREE)
+    assert [entry.path.name for entry in caught.traceback] == ["test_checks.py", "errors.py"]

@@ -416,3 +416,47 @@ def test_mixed_precision_trains_float32_weights():
             assert all(w.dtype == np.float32 for w in model.get_weights())
     finally:
         lm.config.set_dtype_policy(before)
+
+
+def test_a_layer_that_was_frozen_at_first_learns_when_it_is_freed():
+    x, y = problem()
+    model = classifier()
+    model.layers[0].trainable = False
+    frozen = model.layers[0].get_weights()
+    model.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(model.layers[0].get_weights()[0], frozen[0])
+    model.layers[0].trainable = True
+    expected = by_hand(model, x, y, [np.arange(70)])
+    model.fit(x, y, batch_size=70, shuffle=False, verbose=0)
+    assert_weights(model, expected)
+
+
+def test_epochs_of_their_own_length_go_on_where_the_last_one_stopped():
+    x, y = problem(12)
+    taken = []
+
+    class Batches:
+        def __iter__(self):
+            for start in range(0, 12, 4):
+                taken.append(start)
+                yield x[start : start + 4], y[start : start + 4]
+
+    classifier().fit(Batches(), steps_per_epoch=2, epochs=3, verbose=0)
+    assert taken == [0, 4, 8, 0, 4, 8]
+    with pytest.raises(DataError, match="no batch"):
+        classifier().fit(iter([]), steps_per_epoch=2, verbose=0)
+
+
+def test_batches_in_a_list_and_with_named_inputs():
+    x, y = problem(12)
+    batches = [(x[:6], y[:6]), (x[6:], y[6:])]
+    model, same = classifier(), classifier()
+    model.fit(batches, verbose=0)
+    same.fit(x, y, batch_size=6, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    start = lm.Input((3,), name="x")
+    named = lm.Model({"x": start}, layers.Dense(2, "softmax")(start))
+    named.compile("sgd", "sparse_categorical_crossentropy")
+    named.fit(iter([[{"x": x}, y]]), verbose=0)  # a list, as PyTorch's loaders give
+    assert int(named.optimizer.iterations) == 1
