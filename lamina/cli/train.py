@@ -110,6 +110,6 @@ def _settings(work: Work, options: dict[str, Any], free: list[str]) -> dict[str,
             value = {"True": True, "False": False, "None": None}.get(text, text)
         usual = defaults[name]
         if isinstance(usual, bool | int | float) and not isinstance(value, bool | int | float):
-            raise ConfigError(f"--set {setting}: expected a {type(usual).__name__}, as {usual}")
+            raise ConfigError(f"--set {setting}: expected a value like {usual}")
         found[name] = value
     return found

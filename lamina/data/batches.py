@@ -218,7 +218,7 @@ def _stream(x: Any, steps: int | None) -> StreamData:
     once = _passes(x)
     if iter(once) is once:  # one pass only: epochs go on where the one before stopped
         source = map(_batch, once)
-        return StreamData(lambda epoch: source, steps)
+        return StreamData(lambda epoch: source, steps or _len(x))
     if steps is None:
         return StreamData(lambda epoch: map(_batch, once), _len(x))
     endless = map(_batch, _again_and_again(once))  # epochs of their own length, one after the other

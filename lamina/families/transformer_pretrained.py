@@ -124,7 +124,7 @@ class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fami
         Args:
             X: a list or array of strings.
         """
-        return outputs(self.model_, self._tokens(X), self.model_.transformer.context)
+        return outputs(self.model, self._tokens(X), self.model.transformer.context)
 
     def hidden_states(self, texts: Any) -> list[np.ndarray]:
         """The last block's vectors of the tokens of each text, ``(tokens, width)``."""

@@ -1,6 +1,6 @@
 """What the training of all transformers has in common: batches made on the way, and the optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lamina.families.base import above_zero, share
@@ -9,7 +9,7 @@ from lamina.schedules import CosineDecay
 
 
 class Batches:
-    """Batches without end, each made when it is asked for; ``steps`` of them are an epoch."""
+    """Batches for training, each made when it is asked for; ``steps`` of them are an epoch."""
 
     def __init__(self, make: Callable[[], Any], steps: int) -> None:
         self.make, self.steps = make, steps
@@ -17,11 +17,8 @@ class Batches:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> "Batches":
-        return self
-
-    def __next__(self) -> Any:
-        return self.make()
+    def __iter__(self) -> Iterator[Any]:
+        return (self.make() for _ in range(self.steps))
 
 
 def schedule_for(rate: float, warmup: float, steps: int) -> CosineDecay:

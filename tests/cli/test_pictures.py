@@ -41,7 +41,7 @@ def upscaling(place, at):
 
 
 def test_classes_from_training_to_prediction(pictures, place, at):
-    out = at("train", "shades", "--epochs", "3", "--set", "width=4")
+    out = at("train", "shades", "--epochs", "3", "--set", "width=4", "--set", "augment=null")
     assert "40 gray pictures of 8 x 8 in 2 folders: a convolutional network (CNN) that tells 2 classes apart" in out
     assert "Other families that fit (--family): autoencoder, vae, gan, super-resolution." in out
     assert (place / "runs/shades/examples.png").is_file()
@@ -153,7 +153,9 @@ def test_wrong_use(codes, gan, upscaling, pictures, place, wrong):
 
 def test_numbers_of_a_table_are_reduced(place, at, wrong):
     rng = np.random.default_rng(0)
-    rows = [f"{a:.3f},{a * a:.3f},{'' if i == 3 else i % 5},{'pq'[a > 0]}" for i, a in enumerate(rng.normal(size=40))]
+    rows = [
+        f"{a:.3f},{a * a:.3f},{'' if i == 3 else i % 5},{'pq'[int(a > 0)]}" for i, a in enumerate(rng.normal(size=40))
+    ]
     (place / "shapes.csv").write_text("\n".join(["a,b,c,side", *rows]) + "\n")
     out = at(
         "train", "shapes.csv", "--target", "side", "--family", "autoencoder", "--set", "hidden=[8]", "--epochs", "2"

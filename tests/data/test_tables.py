@@ -165,6 +165,7 @@ def test_kinds_of_text_columns(tmp_path):
         (["01/13/2024", "01/02/2024"], "%m/%d/%Y"),
         (["2024-01-02T03:04:05Z", "2024-01-02T03:04:05.5+02:00"], "%Y-%m-%dT%H:%M:%S%.f%#z"),
         (["2024-01-02 03:04:05", "2024-01-03 03:04:05.25"], "%Y-%m-%d %H:%M:%S%.f"),
+        (["1949-01", "1949-12"], "%Y-%m"),
     ],
 )
 def test_dates(values, form):
@@ -342,6 +343,8 @@ def test_dates_are_read_as_they_were_learnt():
     for new in (["03/04/2025", None], [datetime.date(2025, 4, 3), None], [datetime.datetime(2025, 4, 3, 9), None]):
         result = TableEncoder(learnt).encode({"d": new})["numbers"]
         np.testing.assert_array_equal(result, np.array([[4, 3, 4], [np.nan] * 3], "float32"))
+    months = TableSchema.infer({"d": ["1949-01", "1949-12"]})
+    assert check_schema({"d": ["1950-02"]}, months)["d"].to_list() == [datetime.datetime(1950, 2, 1)]
     with pytest.raises(DataError, match="row 1: expected a date like %d/%m/%Y: '2025-04-03'"):
         check_schema({"d": ["2025-04-03"]}, learnt)
     with pytest.raises(DataError, match="expected a date"):

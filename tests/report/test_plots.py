@@ -8,7 +8,17 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from lamina.core.errors import ConfigError, DataError
-from lamina.report import confusion_matrix, curves, picture_grid, png, predicted_against_true, style
+from lamina.report import (
+    confusion_matrix,
+    curves,
+    forecast,
+    picture_grid,
+    picture_rows,
+    plane,
+    png,
+    predicted_against_true,
+    style,
+)
 
 HISTORY = {
     "loss": [3.0, 1.0, 0.5],
@@ -126,6 +136,68 @@ def test_picture_grid():
     ]:
         with pytest.raises(DataError, match=match):
             picture_grid(pictures, **options)
+
+
+def test_picture_rows():
+    small, large = np.zeros((4, 6), "uint8"), np.full((8, 12, 3), 0.5)
+    figure = picture_rows(
+        [[small, large], [small, large]], ["a", "a name that is much longer than its row"], titles="pq"
+    )
+    assert [axes.get_ylabel() for axes in figure.axes] == ["a", "", "a name that is m…", ""]
+    assert [axes.title.get_text() for axes in figure.axes] == ["p", "q", "", ""]
+    assert [axes.images[0].get_array().shape for axes in figure.axes[:2]] == [(4, 6, 3), (8, 12, 3)]
+    assert figure.axes[1].images[0].get_array()[0, 0].tolist() == [128] * 3
+    for rows, options, match in [
+        ([], {}, "picture_rows expects"),
+        ([[small], [small, small]], {}, "rows of \\[1, 2\\]"),
+        ([[np.zeros((4, 4, 2))]], {}, r"\(4, 4, 2\)"),
+        ([[small]], {"names": ["a", "b"]}, "1 rows, but 2 names"),
+        ([[small]], {"titles": ["a", "b"]}, "1 columns, but 2 names"),
+    ]:
+        with pytest.raises(DataError, match=match):
+            picture_rows(rows, **options)
+
+
+def test_forecast():
+    months = np.arange("2024-01", "2024-07", dtype="M8[M]")
+    bounds = [[1.0, 2.0], [3.0, 4.0]]
+    figure = forecast(months[:4], [1.0, np.nan, 3.0, 2.0], [(months[4:], [2.0, 3.0], bounds)] * 2, name="sold")
+    (axes,) = figure.axes
+    assert axes.lines[0].get_ydata()[[0, 2, 3]].tolist() == [1, 3, 2]
+    assert axes.lines[1].get_ydata().tolist() == [2, 3]
+    assert len(axes.collections) == 2
+    assert {tuple(point) for point in axes.collections[0].get_paths()[0].vertices[:, 1:]} >= {(1,), (2,), (3,), (4,)}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sold", "forecast", "80% interval"]
+    assert [text.get_text() for text in forecast([1], [2.0], []).legends[0].get_texts()] == ["series"]
+    assert not forecast([1], [2.0], [([2], [2.0], None)]).axes[0].collections
+    with pytest.raises(DataError, match=r"each of the values; received \(2,\), \(1,\)"):
+        forecast([1, 2], [1.0], [])
+    with pytest.raises(DataError, match="each of the forecasts"):
+        forecast([1], [1.0], [([2, 3], [1.0], None)])
+
+
+def test_plane():
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    classes = np.arange(30) % 3
+    figure = plane(points, classes, axis_names=("width", "height"))
+    (axes,) = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "1", "2"]
+    np.testing.assert_array_equal(axes.collections[1].get_offsets(), points[classes == 1])
+    assert [to_hex(found.get_facecolor()[0]) for found in axes.collections] == list(style.MANY[:3])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("width", "height")
+    for many in (None, np.arange(30)):  # without classes, or with too many to tell apart
+        figure = plane(points, many)
+        assert not figure.legends
+        assert len(figure.axes[0].collections) == 1
+    with pytest.raises(DataError, match=r"shape \(n, 2\); received \(30, 1\)"):
+        plane(points[:, :1])
+    with pytest.raises(DataError, match="30 points, but classes of shape"):
+        plane(points, [1])
+
+
+def test_losses_of_a_gan_have_no_best_epoch():
+    (axes,) = curves({"generator_loss": [1.0, 0.5, 2.0]}).axes
+    assert axes.get_title(loc="right") == ""
 
 
 def test_files_are_the_same_every_time_and_settings_return(tmp_path):

@@ -447,6 +447,22 @@ def test_epochs_of_their_own_length_go_on_where_the_last_one_stopped():
         classifier().fit(iter([]), steps_per_epoch=2, verbose=0)
 
 
+def test_an_endless_iterator_with_a_length_has_epochs_of_that_length():
+    x, y = problem(4)
+
+    class Endless:
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return x, y
+
+    assert classifier().fit(Endless(), epochs=2, verbose=0).params["steps"] == 3
+
+
 def test_batches_in_a_list_and_with_named_inputs():
     x, y = problem(12)
     batches = [(x[:6], y[:6]), (x[6:], y[6:])]

@@ -93,7 +93,7 @@ class Work:
             DataError: if there are too few examples.
         """
         share = TEST_SPLIT if share is None else share
-        if len(examples) * min(share, 1 - share) < 1:
+        if len(examples) < 2:
             raise DataError(f"{len(examples)} examples are too few to train on some and test on others")
         learnt, unseen = parted(len(examples), share, seed, self.classes_of(examples))
         return examples.take(learnt), examples.take(unseen)

@@ -144,7 +144,7 @@ class Series(Work):
     def about(self, estimator: Any) -> list[str]:
         last = self.dates.text(self.end.names[-1:])[0]
         return [
-            f"For tables with one {self.dates.column} for each {self.dates.step}: forecasts {self.target.name}, "
+            f"For tables whose {self.dates.column} rises by one {self.dates.step}: forecasts {self.target.name}, "
             f"{estimator.horizon} steps ahead; those trained on end with {last}"
         ]
 

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 #: cells that stand for "not known", in any case
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 #: how dates may be written; the first form that reads every value of a column is the column's
-DATE_FORMATS = tuple(
-    day + time
-    for time, day in product(
-        ("", " %H:%M", "T%H:%M", " %H:%M:%S%.f", "T%H:%M:%S%.f", "T%H:%M:%S%.f%#z"),
-        ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y"),
-    )
+DATE_FORMATS = (
+    *(
+        day + time
+        for time, day in product(
+            ("", " %H:%M", "T%H:%M", " %H:%M:%S%.f", "T%H:%M:%S%.f", "T%H:%M:%S%.f%#z"),
+            ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y"),
+        )
+    ),
+    "%Y-%m",
+    "%Y/%m",
 )
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -217,6 +221,8 @@ def _dates(series: "pl.Series", form: str) -> "pl.Series":
         return series.cast(pl.Datetime("us"))
     if series.dtype != pl.String or not form:
         return pl.Series(series.name, [None] * len(series), pl.Datetime("us"))
+    if "%d" not in form:  # a month stands for its first day
+        series, form = series + "-01", form + "-%d"
     dates = series.str.to_datetime(form, time_unit="us", strict=False)
     if form.endswith("z"):
         dates = dates.dt.replace_time_zone(None)
