@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "rich", "typer", "PIL", "scipy", "torch")
+HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "rich", "typer", "PIL", "scipy", "torch", "jaxtyping")
 
 
 def test_importing_lamina_imports_nothing_heavy():

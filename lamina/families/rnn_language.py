@@ -1,6 +1,8 @@
 """Recurrent networks that write: the next character or word from all before it, the state carried step by step."""
 
+import functools
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import jax
@@ -9,9 +11,9 @@ import numpy as np
 
 from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.state import Array
-from lamina.core.transforms import jit
 from lamina.families.base import Family, share, whole
 from lamina.families.tokenizer import texts_in
+from lamina.families.writing import Writer, compiled, drawn
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -73,8 +75,22 @@ class LanguageNetwork(Model):
         """The layers' states before the first token, for a batch of one."""
         return [recurrent.get_initial_state(1) for recurrent in self.recurrent]
 
+    @functools.cached_property
+    def next_token(self) -> Callable[..., tuple[Array, list[Any]]]:
+        """The compiled step of generation.
 
-class RNNLanguageModel(Family):
+        Called with states, a token, a key, how many keys were drawn from it, and the settings of
+        :func:`~lamina.families.writing.drawn`; gives a token and states. The token of unknown ones is never drawn.
+        """
+
+        def step(states: Any, token: Array, key: Array, number: Any, *settings: Any) -> tuple[Array, list[Any]]:
+            scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
+            return drawn(scores[0, 0].at[0].set(-jnp.inf), jax.random.fold_in(key, number), *settings), states
+
+        return compiled(self, step)
+
+
+class RNNLanguageModel(Writer, Family):
     """A language model of characters or words.
 
     Args:
@@ -191,39 +207,23 @@ class RNNLanguageModel(Family):
             self.dropout,
         )
 
-    def generate(
-        self, prompt: str = "", length: int = 100, temperature: float = 1.0, random_state: int | None = None
-    ) -> str:
-        """Text that may follow ``prompt``, which is not repeated.
+    def _next_tokens(self, prompt: str, count: int, key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
+        model: LanguageNetwork = self.model_
+        seen = self._numbers(self._split(prompt)).tolist()
+        if count and not seen:  # every token is as likely to be the first
+            seen, count = [int(jax.random.randint(key, (), 1, len(self.tokens_)))], count - 1
+            yield seen[0]
+        states = model.start()
+        for number in seen[:-1]:
+            _, states = model.next_token(states, np.int32(number), key, np.int32(0), *settings)
+        token = seen[-1] if seen else 0
+        for number in range(count):
+            drawn, states = model.next_token(states, np.int32(token), key, np.int32(number), *settings)
+            token = int(drawn)
+            yield token
 
-        Args:
-            prompt: how it begins; what is not among the tokens counts as unknown. After an empty one, the first token is
-                drawn evenly.
-            length: how many tokens to write.
-            temperature: how daring: 1 draws tokens as often as the network expects them, less makes likely ones likelier,
-                and 0 always takes the likeliest.
-            random_state: the seed of the draws; that of the estimator if ``None``.
-
-        Raises:
-            ConfigError: for a length or temperature below 0.
-        """
-        model = self.model
-        whole("length", length, 0)
-        if not isinstance(temperature, int | float) or not temperature >= 0:
-            raise ConfigError(f"temperature is a number of at least 0; received {temperature!r}")
-        if not isinstance(prompt, str):
-            raise DataError(f"prompt is expected to be a text; received {prompt!r}")
-        seed = self.random_state if random_state is None else random_state
-        key = jax.random.key(0 if seed is None else whole("random_state", seed, 0))
-        advance = _advance_of(model)
-        states, scores = model.start(), jnp.zeros(len(self.tokens_)).at[0].set(-jnp.inf)
-        for number in self._numbers(self._split(prompt)):
-            _, scores, states = advance(jnp.int32(number), states, key, 0.0)
-        token, written = _drawn(scores, jax.random.fold_in(key, 0), temperature), []
-        for step in range(length):
-            written.append(token)
-            token, _, states = advance(token, states, jax.random.fold_in(key, step + 1), float(temperature))
-        return "".join(self.tokens_[int(token)] for token in written)
+    def _text(self, tokens: list[int]) -> str:
+        return "".join(self.tokens_[token] for token in tokens)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean logarithm of the probability of each token of a text, given those before it; the first is not counted.
@@ -249,24 +249,6 @@ class RNNLanguageModel(Family):
     def _numbers(self, tokens: list[str]) -> np.ndarray:
         place = {token: i for i, token in enumerate(self.tokens_)}
         return np.array([place.get(token, 0) for token in tokens], "int32")
-
-
-def _advance_of(model: Any) -> Any:
-    """The compiled step of generation; made once for each model."""
-    if "advance" not in vars(model):
-
-        def advance(token: Array, states: Any, key: Array, temperature: Any) -> Any:
-            scores, states = model.scores(jnp.reshape(token, (1, 1)), states)
-            scores = scores[0, 0].at[0].set(-jnp.inf)  # the token that stands for unknown ones is never written
-            return _drawn(scores, key, temperature), scores, states
-
-        object.__setattr__(model, "advance", jit(advance))
-    return model.advance
-
-
-def _drawn(scores: Array, key: Array, temperature: Any) -> Array:
-    daring = jax.random.categorical(key, scores / jnp.maximum(temperature, 1e-6))
-    return jnp.where(jnp.asarray(temperature) > 0, daring, scores.argmax()).astype("int32")
 
 
 def _joined(X: Any) -> str:

@@ -1,15 +1,13 @@
 """Transformers for language: generation as GPT does it; beside it, understanding as BERT does it, and pretrained ones."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from lamina.core.errors import ConfigError, DataError
-from lamina.core.random import next_key
+from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData
 from lamina.families.base import Family, share, whole
 from lamina.families.tokenizer import END, PADDING, AnyTokenizer, padded, read_texts, tokenizer_from, train_tokenizer
@@ -17,10 +15,11 @@ from lamina.families.transformer_classifier import TransformerClassifier as Tran
 from lamina.families.transformer_network import LanguageModel, Transformer
 from lamina.families.transformer_pretrained import TransformerEncoder as TransformerEncoder
 from lamina.families.transformer_training import Batches, optimizer_for
+from lamina.families.writing import Writer
 from lamina.losses import SparseCategoricalCrossentropy
 
 
-class TransformerLanguageModel(Family):
+class TransformerLanguageModel(Writer, Family):
     """A network that goes on with a text, as GPT does: it learns to tell each token from those before it.
 
     Args:
@@ -136,7 +135,8 @@ class TransformerLanguageModel(Family):
                     f"{max(1, len(learned) // 4)}), or give more text."
                 )
             model = self.model_ if going_on else self._network(self.tokenizer_.size)
-            steps = whole("steps_per_epoch", self.steps_per_epoch or -(-(len(learned) - 1) // (batch * context)))
+            once = -(-(len(learned) - 1) // (batch * context))
+            steps = whole("steps_per_epoch", once if self.steps_per_epoch is None else self.steps_per_epoch)
             rng = np.random.Generator(np.random.Philox(key=[seed, self.steps_]))
 
             def pieces() -> tuple[np.ndarray, np.ndarray]:
@@ -170,53 +170,8 @@ class TransformerLanguageModel(Family):
         check_is_fitted(self, "vocabulary_")
         return tokenizer_from(self.vocabulary_)
 
-    def generate(
-        self,
-        prompt: str = "",
-        max_tokens: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        stream: bool = False,
-        random_state: int | None = None,
-    ) -> Any:
-        """Go on with ``prompt``.
-
-        Args:
-            prompt: the beginning; an empty one is the beginning of a text. Of a long one the end is seen.
-            max_tokens: how many tokens to add at most; fewer where the network ends the text.
-            temperature: below 1 for what is likely, above for what is not; 0 for the likeliest token each time.
-            top_k: draw from so many of the likeliest tokens only.
-            top_p: draw from the likeliest tokens that together have this probability only.
-            stop: a string, or several, before which to stop.
-            stream: whether to give the pieces of the text as they come.
-            random_state: decides what is drawn; ``None`` for something else each time.
-
-        Returns:
-            What was added to the prompt: a string, or with ``stream`` an iterator over its pieces.
-
-        Raises:
-            ConfigError: for an argument that is not valid.
-        """
-        check_is_fitted(self, "model_")
-        if not isinstance(prompt, str):
-            raise DataError(f"prompt is a string; received {type(prompt).__name__}")
-        stop = [stop] if isinstance(stop, str) else list(stop)
-        if not all(isinstance(word, str) and word for word in stop):
-            raise ConfigError(f"stop is a string that is not empty, or several; received {stop!r}")
-        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
-            raise ConfigError(f"temperature is a number of at least 0; received {temperature!r}")
-        if not (isinstance(top_p, int | float) and 0 < top_p <= 1):
-            raise ConfigError(f"top_p is a number above 0, up to 1; received {top_p!r}")
-        most = self.tokenizer_.size if top_k is None else whole("top_k", top_k)
-        key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
-        settings = (np.float32(temperature), np.int32(most), np.float32(top_p), np.bool_(self.ends_))
-        pieces = self._pieces(self._tokens(prompt, whole("max_tokens", max_tokens, 0), key, settings), stop)
-        return pieces if stream else "".join(pieces)
-
-    def _tokens(self, prompt: str, count: int, key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
-        """The tokens drawn one after the other. When the context is full, its second half is read anew."""
+    def _next_tokens(self, prompt: str, count: int, key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
+        # When the context is full, its second half is read anew. Of a long prompt the end is seen.
         model: LanguageModel = self.model_
         seen = self.tokenizer_.encode([prompt])[0].tolist()
         context = position = model.transformer.context
@@ -228,32 +183,16 @@ class TransformerLanguageModel(Family):
                 caches = model.transformer.empty_caches()
             else:
                 rows, length, start = np.asarray([seen[-1:]], "int32"), 1, position
-            numbers = (np.int32(length), np.int32(start))
-            token, caches = model.next_token(caches, rows, *numbers, key, np.int32(number), *settings)
+            place = (np.int32(length), np.int32(start), np.bool_(self.ends_))
+            token, caches = model.next_token(caches, rows, *place, key, np.int32(number), *settings)
             position = start + length
             seen.append(int(token))
             if seen[-1] == END:
                 return
             yield seen[-1]
 
-    def _pieces(self, tokens: Iterator[int], stop: list[str]) -> Iterator[str]:
-        """The text of the tokens as it comes, without what may yet turn out to be a stop string."""
-        found, text, shown = [], "", 0
-        for token in tokens:
-            found.append(token)
-            text = self.tokenizer_.decode(found)
-            ends = [text.find(word) for word in stop if word in text]
-            if ends:
-                text = text[: min(ends)]
-                break
-            whole_characters = text.rstrip("\ufffd")  # of a character of several bytes, maybe some are missing
-            held = max((n for word in stop for n in range(1, len(word)) if text.endswith(word[:n])), default=0)
-            ready = min(len(whole_characters), len(text) - held)
-            if ready > shown:
-                yield text[shown:ready]
-                shown = ready
-        if text[shown:]:
-            yield text[shown:]
+    def _text(self, tokens: list[int]) -> str:
+        return self.tokenizer_.decode(tokens)
 
     def score(self, texts: Any, y: Any = None) -> float:
         """The mean logarithm of the probability of a token, which is minus the loss: higher is better.

@@ -16,8 +16,9 @@ from lamina.activations import gelu
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
-from lamina.core.state import Array, bind
+from lamina.core.state import Array
 from lamina.families.tokenizer import END, SPECIAL, by_length
+from lamina.families.writing import compiled, drawn
 from lamina.initializers import RandomNormal
 from lamina.kernels.attention import dot_product_attention
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
@@ -73,7 +74,7 @@ class SelfAttention(Layer):
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
                 for old, new in zip(cache, (key, value), strict=True)
             )
-            mask = jnp.arange(key.shape[1])[None, :] <= position + jnp.arange(length)[:, None]
+            mask = (jnp.arange(key.shape[1]) <= position + jnp.arange(length)[:, None])[None, None]
         causal = self.causal and cache is None
         taken = dot_product_attention(query, key, value, mask=mask, causal=causal)
         result = self.drop(self.merge(taken.reshape(batch, length, width)))
@@ -246,15 +247,23 @@ class LanguageModel(Model):
         """The compiled step of generation.
 
         Called with caches (whose memory it takes), tokens ``(1, length)``, how many of them count, the position of the
-        first one, a key, how many keys were drawn from it, and the settings of :func:`drawn`; gives a token and caches.
+        first one, whether the text may end, a key, how many keys were drawn from it, and the settings of
+        :func:`~lamina.families.writing.drawn`; gives a token and caches.
         """
 
         def step(
-            caches: list[Cache], tokens: Array, length: Any, position: Any, key: Array, number: Any, *settings: Any
+            caches: list[Cache],
+            tokens: Array,
+            length: Any,
+            position: Any,
+            may_end: Any,
+            key: Array,
+            number: Any,
+            *settings: Any,
         ) -> tuple[Array, list[Cache]]:
             x, caches = self.transformer.advance(tokens, caches, position)
-            last = jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1)
-            return drawn(self._scores(last)[0, 0], jax.random.fold_in(key, number), *settings), caches
+            scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
+            return drawn(writable(scores, may_end), jax.random.fold_in(key, number), *settings), caches
 
         return compiled(self, step, donate_argnums=1)
 
@@ -270,40 +279,10 @@ class LanguageModel(Model):
         return compiled(self, step)
 
 
-def compiled(model: Model, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """``step`` compiled, with the variables of ``model`` as its first argument, which is filled in."""
-    variables = model.named_variables()
-
-    @functools.partial(jax.jit, **options)
-    def run(values: dict[str, Array], *args: Any) -> Any:
-        with bind({variables[path]: value for path, value in values.items()}, training=False):
-            return step(*args)
-
-    return lambda *args: run({path: variable.stored for path, variable in variables.items()}, *args)
-
-
-def drawn(scores: Array, key: Array, temperature: Any, top_k: Any, top_p: Any, may_end: Any) -> Array:
-    """A token drawn from ``softmax(scores / temperature)``.
-
-    Only the ``top_k`` likeliest tokens are drawn from, and of these only the likeliest that together have probability
-    ``top_p``; at temperature 0 only the likeliest one. Tokens that stand for no text are not drawn, but for that of the
-    end, if ``may_end``.
-
-    Holtzman et al. (2019), https://arxiv.org/abs/1904.09751
-
-    >>> scores = jnp.array([0.0, 0.0, 0.0, 1.0, 3.0, 2.0])
-    >>> int(drawn(scores, jax.random.key(0), 1.0, 1, 1.0, True))
-    4
-    """
+def writable(scores: Array, may_end: Any) -> Array:
+    """Scores by which tokens that stand for no text are never drawn, but for that of the end if ``may_end``."""
     token = jnp.arange(len(scores))
-    scores = jnp.where((token >= len(SPECIAL)) | ((token == END) & may_end), scores, -jnp.inf)
-    order = jnp.argsort(-scores)
-    sorted_scores = scores[order] / jnp.maximum(temperature, 1e-6)
-    sorted_scores = jnp.where(token < top_k, sorted_scores, -jnp.inf)
-    shares = jax.nn.softmax(sorted_scores)
-    before = jnp.cumsum(shares) - shares
-    rank = jax.random.categorical(key, jnp.where(before < top_p, sorted_scores, -jnp.inf))
-    return order[jnp.where(temperature > 0, rank, 0)]
+    return jnp.where((token >= len(SPECIAL)) | ((token == END) & may_end), scores, -jnp.inf)
 
 
 @register("models")

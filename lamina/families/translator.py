@@ -100,9 +100,10 @@ class ImageTranslator(Family):
 
     >>> rng = np.random.default_rng(0)
     >>> clean = np.repeat(rng.random((30, 1, 8)), 8, axis=1)
-    >>> noisy = clean + rng.normal(0, 0.2, clean.shape)
-    >>> model = ImageTranslator(width=4, depth=1, epochs=30, random_state=0).fit(noisy[:20], clean[:20])
-    >>> bool(((model.predict(noisy[20:]) - clean[20:]) ** 2).mean() < ((noisy[20:] - clean[20:]) ** 2).mean())
+    >>> noisy = clean + rng.normal(0, 0.3, clean.shape)
+    >>> model = ImageTranslator(width=4, depth=1, batch_size=5, learning_rate=0.03, epochs=30, random_state=0)
+    >>> found = model.fit(noisy[:20], clean[:20]).predict(noisy[20:])
+    >>> bool(((found - clean[20:]) ** 2).mean() < 0.7 * ((noisy[20:] - clean[20:]) ** 2).mean())
     True
     """
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from lamina.core.errors import ShapeError
-from lamina.core.state import Array
+from lamina.core.typing import Array, Bool, Float, Real, Shaped
 
 
-def masked_softmax(scores: Array, mask: Array | None = None, axis: int | tuple[int, ...] = -1) -> Array:
+def masked_softmax(
+    scores: Float[Array, "*shape"], mask: Shaped[Array, "*#shape"] | None = None, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "*shape"]:
     """Softmax over the entries where ``mask`` is True; the others, and rows without any, are zero.
 
     Args:
@@ -29,7 +31,9 @@ def masked_softmax(scores: Array, mask: Array | None = None, axis: int | tuple[i
     return jnp.where(mask, weights, 0).astype(scores.dtype)
 
 
-def band_mask(queries: int, keys: int, causal: bool = False, window: int | None = None) -> Array | None:
+def band_mask(
+    queries: int, keys: int, causal: bool = False, window: int | None = None
+) -> Bool[Array, "{queries} {keys}"] | None:
     """Which keys each query may see by position: shape ``(queries, keys)``, or ``None`` for all.
 
     Args:
@@ -49,21 +53,21 @@ def band_mask(queries: int, keys: int, causal: bool = False, window: int | None 
 
 
 def attention_weights(
-    query: Array,
-    key: Array,
+    query: Float[Array, "batch queries heads dim"],
+    key: Float[Array, "batch keys key_heads dim"],
     *,
-    mask: Array | None = None,
-    bias: Array | None = None,
+    mask: Shaped[Array, "*#batch_and_heads #queries #keys"] | None = None,
+    bias: Real[Array, "*#batch_and_heads #queries #keys"] | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
-) -> Array:
+) -> Float[Array, "batch heads queries keys"]:
     r"""Attention weights, :math:`\mathrm{softmax}(s \, Q K^T + b)`.
 
     Args:
         query: shape ``(batch, queries, heads, dim)``.
         key: shape ``(batch, keys, key_heads, dim)``; each key head serves ``heads / key_heads`` neighbouring heads.
-        mask: broadcast to ``(batch, heads, queries, keys)``; True where a query may see a key.
+        mask: broadcast to ``(batch, heads, queries, keys)`` from two axes or more; True where a query may see a key.
         bias: added to the scores, broadcast likewise.
         causal: whether a query sees only keys up to its own position.
         window: if given, a query sees only keys less than this many positions away.
@@ -93,15 +97,17 @@ def attention_weights(
     return masked_softmax(scores, band).astype(query.dtype)
 
 
-def weighted_sum(weights: Array, value: Array) -> Array:
+def weighted_sum(
+    weights: Float[Array, "batch heads queries keys"], value: Float[Array, "batch keys key_heads value_dim"]
+) -> Float[Array, "batch queries heads value_dim"]:
     """What the queries take from the values.
 
     Args:
         weights: shape ``(batch, heads, queries, keys)``.
-        value: shape ``(batch, keys, key_heads, dim)``.
+        value: shape ``(batch, keys, key_heads, value_dim)``.
 
     Returns:
-        Shape ``(batch, queries, heads, dim)``.
+        Shape ``(batch, queries, heads, value_dim)``.
     """
     batch, heads, queries, keys = weights.shape
     key_heads = value.shape[2]
@@ -114,16 +120,16 @@ def weighted_sum(weights: Array, value: Array) -> Array:
 
 
 def dot_product_attention(
-    query: Array,
-    key: Array,
-    value: Array,
+    query: Float[Array, "batch queries heads dim"],
+    key: Float[Array, "batch keys key_heads dim"],
+    value: Float[Array, "batch keys key_heads value_dim"],
     *,
-    mask: Array | None = None,
-    bias: Array | None = None,
+    mask: Shaped[Array, "*#batch_and_heads #queries #keys"] | None = None,
+    bias: Real[Array, "*#batch_and_heads #queries #keys"] | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
-) -> Array:
+) -> Float[Array, "batch queries heads value_dim"]:
     r"""Scaled dot-product attention, :math:`\mathrm{softmax}(s \, Q K^T + b) V`.
 
     The softmax is computed in at least single precision. A query that may see no key gets zeros.
@@ -132,7 +138,7 @@ def dot_product_attention(
         query: shape ``(batch, queries, heads, dim)``.
         key: shape ``(batch, keys, key_heads, dim)``, with ``heads`` a multiple of ``key_heads``.
         value: shape ``(batch, keys, key_heads, value_dim)``.
-        mask: broadcast to ``(batch, heads, queries, keys)``; True where a query may see a key.
+        mask: broadcast to ``(batch, heads, queries, keys)`` from two axes or more; True where a query may see a key.
         bias: added to the scores, broadcast likewise.
         causal: whether a query sees only keys up to its own position.
         window: if given, a query sees only keys less than this many positions away.

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina.core.loops import in_loop
+from lamina.core.typing import Array, Real
 
-Array = jax.Array
 Sizes = int | Sequence[int]
 Pads = list[tuple[int, int]]
 
@@ -64,13 +64,13 @@ def pads_of(lengths: Sequence[int], size: Sizes, strides: Sizes, padding: str | 
 
 
 def conv(
-    x: Array,
-    kernel: Array,
+    x: Real[Array, "batch *lengths channels"],
+    kernel: Real[Array, "*size channels/{groups} filters"],
     strides: Sizes = 1,
     padding: str | Pads = "valid",
     dilation: Sizes = 1,
     groups: int = 1,
-) -> Array:
+) -> Real[Array, "batch *places filters"]:
     r"""Convolution, :math:`y_{b,p,o} = \sum_{t,c} x_{b,\,sp+dt,\,c} \, k_{t,c,o}` (a correlation, as in all libraries).
 
     Args:
@@ -153,33 +153,37 @@ def _products(x: Array, kernel: Array, strides: Sequence[int], dilation: Sequenc
 
 
 def depthwise_conv(
-    x: Array, kernel: Array, strides: Sizes = 1, padding: str | Pads = "valid", dilation: Sizes = 1
-) -> Array:
+    x: Real[Array, "batch *lengths channels"],
+    kernel: Real[Array, "*size channels multiplier"],
+    strides: Sizes = 1,
+    padding: str | Pads = "valid",
+    dilation: Sizes = 1,
+) -> Real[Array, "batch *places channels*multiplier"]:
     r"""Each channel convolved with kernels of its own, :math:`y_{b,p,cm+j} = \sum_t x_{b,\,sp+dt,\,c} \, k_{t,c,j}`.
 
     Args:
         x: shape ``(batch, *lengths, channels)``.
-        kernel: shape ``(*size, channels, m)``.
+        kernel: shape ``(*size, channels, multiplier)``; the last is the :math:`m` of the formula.
         strides: as in :func:`conv`.
         padding: as in :func:`pads_of`.
         dilation: as in :func:`conv`.
 
     Returns:
-        Shape ``(batch, *places, channels * m)``.
+        Shape ``(batch, *places, channels * multiplier)``.
     """
     *size, channels, multiplier = kernel.shape
     return conv(x, kernel.reshape(*size, 1, channels * multiplier), strides, padding, dilation, groups=channels)
 
 
 def separable_conv(
-    x: Array,
-    depthwise_kernel: Array,
-    pointwise_kernel: Array,
+    x: Real[Array, "batch *lengths channels"],
+    depthwise_kernel: Real[Array, "*size channels multiplier"],
+    pointwise_kernel: Real[Array, "*ones channels*multiplier filters"],
     strides: Sizes = 1,
     padding: str | Pads = "valid",
     dilation: Sizes = 1,
-) -> Array:
-    """:func:`depthwise_conv`, then a mixing of channels, of shape ``(1, ..., channels * m, filters)``."""
+) -> Real[Array, "batch *places filters"]:
+    """:func:`depthwise_conv`, then a mixing of channels, of shape ``(1, ..., channels * multiplier, filters)``."""
     return conv(depthwise_conv(x, depthwise_kernel, strides, padding, dilation), pointwise_kernel)
 
 
@@ -200,13 +204,13 @@ def transpose_pads(size: int, stride: int, padding: str, output_padding: int | N
 
 
 def conv_transpose(
-    x: Array,
-    kernel: Array,
+    x: Real[Array, "batch *lengths channels"],
+    kernel: Real[Array, "*size filters channels"],
     strides: Sizes = 1,
     padding: str = "valid",
     output_padding: Sizes | None = None,
     dilation: Sizes = 1,
-) -> Array:
+) -> Real[Array, "batch *places filters"]:
     r"""The transpose of a convolution, :math:`y_{b,q,o} = \sum_{sp+dt=q} \sum_c x_{b,p,c} \, k_{t,o,c}`.
 
     Each entry of the input adds the kernel, times itself, to the result.

@@ -5,10 +5,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from lamina.core.typing import Array, Integer, Real
 
 
-def encode(indices: Array, mode: str, depth: int, dtype: Any = "float32", weights: Array | None = None) -> Array:
+def encode(
+    indices: Integer[Array, "*shape"],
+    mode: str,
+    depth: int,
+    dtype: Any = "float32",
+    weights: Real[Array, "*shape"] | None = None,
+) -> Real[Array, "*vectors {depth}"]:
     """Indices as vectors of length ``depth``; what lies outside ``0 <= index < depth`` leaves no trace.
 
     Args:

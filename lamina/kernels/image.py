@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Array = jax.Array
+from lamina.core.typing import Array, Float, Real, Shaped
 
 #: Keras's names of interpolations -> those of ``jax.image``
 INTERPOLATIONS = {
@@ -37,7 +37,12 @@ FILLS: dict[str, Callable[[Array, int], Array]] = {
 }
 
 
-def resize(images: Array, size: tuple[int, int], interpolation: str = "bilinear", antialias: bool = False) -> Array:
+def resize(
+    images: Shaped[Array, "*batch height width channels"],
+    size: tuple[int, int],
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+) -> Shaped[Array, "*batch {size[0]} {size[1]} channels"]:
     """Pictures ``(..., height, width, channels)`` in another size; whole-number pixels are rounded.
 
     >>> resize(jnp.array([[[0.0], [1.0]]]), (1, 4))[0, :, 0].tolist()
@@ -49,7 +54,7 @@ def resize(images: Array, size: tuple[int, int], interpolation: str = "bilinear"
     return saturate(x, images.dtype)
 
 
-def saturate(x: Array, dtype: Any) -> Array:
+def saturate(x: Real[Array, "*shape"], dtype: Any) -> Shaped[Array, "*shape"]:
     """``x`` in ``dtype``: rounded and clipped to the range of whole numbers where ``dtype`` is one of those."""
     if jnp.issubdtype(dtype, jnp.integer):
         limits = jnp.iinfo(dtype)
@@ -57,7 +62,9 @@ def saturate(x: Array, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
-def crop_to_aspect(images: Array, size: tuple[int, int]) -> Array:
+def crop_to_aspect(
+    images: Shaped[Array, "*batch height width channels"], size: tuple[int, int]
+) -> Shaped[Array, "*batch cropped_height cropped_width channels"]:
     """The largest window in the middle of ``(..., height, width, channels)`` with the proportions of ``size``."""
     height, width = images.shape[-3:-1]
     window = (
@@ -67,13 +74,17 @@ def crop_to_aspect(images: Array, size: tuple[int, int]) -> Array:
     return center_crop(images, window)
 
 
-def center_crop(images: Array, size: tuple[int, int]) -> Array:
+def center_crop(
+    images: Shaped[Array, "*batch height width channels"], size: tuple[int, int]
+) -> Shaped[Array, "*batch {size[0]} {size[1]} channels"]:
     """The window of ``size`` in the middle of ``(..., height, width, channels)``."""
     top, left = (images.shape[-3] - size[0]) // 2, (images.shape[-2] - size[1]) // 2
     return images[..., top : top + size[0], left : left + size[1], :]
 
 
-def pad_to_aspect(images: Array, size: tuple[int, int], fill_value: float = 0.0) -> Array:
+def pad_to_aspect(
+    images: Shaped[Array, "*batch height width channels"], size: tuple[int, int], fill_value: float = 0.0
+) -> Shaped[Array, "*batch padded_height padded_width channels"]:
     """``(..., height, width, channels)`` with borders that give it the proportions of ``size``."""
     height, width = images.shape[-3:-1]
     top = (max(height, width * size[0] // size[1]) - height) // 2
@@ -83,8 +94,12 @@ def pad_to_aspect(images: Array, size: tuple[int, int], fill_value: float = 0.0)
 
 
 def affine(
-    image: Array, matrix: Array, interpolation: str = "bilinear", fill_mode: str = "reflect", fill_value: float = 0.0
-) -> Array:
+    image: Shaped[Array, "height width channels"],
+    matrix: Float[Array, "2 3"],
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: float = 0.0,
+) -> Shaped[Array, "height width channels"]:
     r"""One picture resampled: the pixel at :math:`(y, x)` is read at :math:`M \, (y, x, 1)^T` in the input.
 
     Args:
@@ -124,14 +139,14 @@ def affine(
     return (1 - down) * above + down * below
 
 
-def grayscale(images: Array) -> Array:
+def grayscale(images: Real[Array, "*shape channels"]) -> Real[Array, "*shape 1"]:
     """The luminance of red, green and blue (ITU-R 601), shape ``(..., 3)`` to ``(..., 1)``; one channel stays."""
     if images.shape[-1] == 1:
         return images
     return jnp.matmul(images, jnp.asarray([[0.2989], [0.5870], [0.1140]], images.dtype))
 
 
-def rgb_to_hsv(images: Array) -> Array:
+def rgb_to_hsv(images: Float[Array, "*shape 3"]) -> Float[Array, "*shape 3"]:
     """Hue, saturation and value of red, green and blue, all from 0 to 1, shape ``(..., 3)``."""
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
     value = images.max(-1)
@@ -147,7 +162,7 @@ def rgb_to_hsv(images: Array) -> Array:
     return jnp.stack([hue, saturation, value], -1)
 
 
-def hsv_to_rgb(images: Array) -> Array:
+def hsv_to_rgb(images: Float[Array, "*shape 3"]) -> Float[Array, "*shape 3"]:
     """The opposite of :func:`rgb_to_hsv`.
 
     >>> hsv_to_rgb(jnp.array([0.0, 1.0, 1.0])).tolist()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina.core.errors import ShapeError
-from lamina.core.state import Array
+from lamina.core.typing import Array, Float, Real, Shaped
 
 
 def _exact(x: Array) -> Array:
@@ -29,7 +29,9 @@ def positive_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     return found
 
 
-def moments(x: Array, axes: Sequence[int], mask: Array | None = None) -> tuple[Array, Array]:
+def moments(
+    x: Real[Array, "*shape"], axes: Sequence[int], mask: Shaped[Array, "*#shape"] | None = None
+) -> tuple[Float[Array, "*reduced"], Float[Array, "*reduced"]]:
     r"""Mean and variance along ``axes``, which are kept with length 1.
 
     The variance is that of the deviations from the mean, which loses no digits to a large mean, rather than
@@ -57,13 +59,13 @@ def moments(x: Array, axes: Sequence[int], mask: Array | None = None) -> tuple[A
 
 
 def standardize(
-    x: Array,
-    mean: Array,
-    variance: Array,
-    gamma: Array | None = None,
-    beta: Array | None = None,
+    x: Float[Array, "*shape"],
+    mean: Real[Array, "*#shape"],
+    variance: Float[Array, "*#shape"],
+    gamma: Real[Array, "*#shape"] | None = None,
+    beta: Real[Array, "*#shape"] | None = None,
     epsilon: float = 1e-3,
-) -> Array:
+) -> Float[Array, "*shape"]:
     r""":math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`, in the dtype of ``x``.
 
     Args:
@@ -83,7 +85,7 @@ def standardize(
     return result.astype(x.dtype)
 
 
-def along(vector: Array | None, axes: Sequence[int], ndim: int) -> Array | None:
+def along(vector: Real[Array, "*lengths"] | None, axes: Sequence[int], ndim: int) -> Real[Array, "*spread"] | None:
     """``vector`` with its axes at ``axes`` of ``ndim``, the others of length 1; ``None`` stays ``None``."""
     if vector is None:
         return None
@@ -92,12 +94,12 @@ def along(vector: Array | None, axes: Sequence[int], ndim: int) -> Array | None:
 
 
 def layer_norm(
-    x: Array,
-    gamma: Array | None = None,
-    beta: Array | None = None,
+    x: Float[Array, "*shape"],
+    gamma: Real[Array, "*lengths"] | None = None,
+    beta: Real[Array, "*lengths"] | None = None,
     axis: int | Sequence[int] = -1,
     epsilon: float = 1e-3,
-) -> Array:
+) -> Float[Array, "*shape"]:
     """Normalize each example along ``axis``.
 
     Args:
@@ -117,7 +119,12 @@ def layer_norm(
     return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
 
 
-def rms_norm(x: Array, scale: Array | None = None, axis: int | Sequence[int] = -1, epsilon: float = 1e-6) -> Array:
+def rms_norm(
+    x: Float[Array, "*shape"],
+    scale: Real[Array, "*lengths"] | None = None,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-6,
+) -> Float[Array, "*shape"]:
     r"""Divide by the root of the mean square, :math:`s \, x / \sqrt{E[x^2] + \epsilon}`.
 
     Args:
@@ -140,13 +147,13 @@ def rms_norm(x: Array, scale: Array | None = None, axis: int | Sequence[int] = -
 
 
 def group_norm(
-    x: Array,
+    x: Float[Array, "*shape"],
     groups: int,
-    gamma: Array | None = None,
-    beta: Array | None = None,
+    gamma: Real[Array, " channels"] | None = None,
+    beta: Real[Array, " channels"] | None = None,
     axis: int = -1,
     epsilon: float = 1e-3,
-) -> Array:
+) -> Float[Array, "*shape"]:
     """Normalize each example within groups of channels, over all other axes.
 
     Args:
@@ -174,7 +181,9 @@ def group_norm(
     return standardize(split, mean, variance, gamma, beta, epsilon).reshape(x.shape)
 
 
-def unit_norm(x: Array, axis: int | Sequence[int] = -1, epsilon: float = 1e-12) -> Array:
+def unit_norm(
+    x: Float[Array, "*shape"], axis: int | Sequence[int] = -1, epsilon: float = 1e-12
+) -> Float[Array, "*shape"]:
     """Divide by the Euclidean norm along ``axis``, or by ``epsilon`` where that is more; zero stays zero.
 
     >>> unit_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(1)

@@ -8,20 +8,20 @@ times longer.
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lamina.core.typing import Array, Float, Real
 from lamina.kernels.convolution import Pads, Sizes, pads_of, per_axis
-
-Array = jax.Array
 
 #: the longest window that is written out
 MAX_LENGTH = 64
 
 
-def max_pool(x: Array, size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid") -> Array:
+def max_pool(
+    x: Real[Array, "batch *lengths channels"], size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid"
+) -> Real[Array, "batch *places channels"]:
     """The largest entry of each window. Its gradient goes to the first of the largest entries alone.
 
     Args:
@@ -43,7 +43,9 @@ def max_pool(x: Array, size: Sizes, strides: Sizes | None = None, padding: str |
     return x
 
 
-def average_pool(x: Array, size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid") -> Array:
+def average_pool(
+    x: Real[Array, "batch *lengths channels"], size: Sizes, strides: Sizes | None = None, padding: str | Pads = "valid"
+) -> Float[Array, "batch *places channels"]:
     """The mean of each window, over those of its entries that are not padded.
 
     Args:
@@ -118,7 +120,9 @@ def _adaptive_windows(length: int, places: int) -> list[range]:
     return [range(i * length // places, -(-(i + 1) * length // places)) for i in range(places)]
 
 
-def adaptive_max_pool(x: Array, output_size: Sizes) -> Array:
+def adaptive_max_pool(
+    x: Real[Array, "batch *lengths channels"], output_size: Sizes
+) -> Real[Array, "batch *places channels"]:
     r"""The largest entry of each of ``output_size`` windows along each axis, spread evenly.
 
     Window :math:`i` of :math:`o` along an axis of length :math:`n` goes from :math:`\lfloor i n / o \rfloor` up to and
@@ -139,7 +143,9 @@ def adaptive_max_pool(x: Array, output_size: Sizes) -> Array:
     return x
 
 
-def adaptive_average_pool(x: Array, output_size: Sizes) -> Array:
+def adaptive_average_pool(
+    x: Real[Array, "batch *lengths channels"], output_size: Sizes
+) -> Float[Array, "batch *places channels"]:
     """The mean of each of ``output_size`` windows along each axis; windows as in :func:`adaptive_max_pool`."""
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     x = x.astype(jnp.promote_types(dtype, "float32"))

@@ -9,23 +9,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Array = jax.Array
+from lamina.core.typing import Array, Bool, Float
+
 Activation = Callable[[Array], Array]
-States = tuple[Array, ...]
+States = tuple[Float[Array, "*batch units"], ...]
 
 
 def simple_rnn(
-    x: Array,
-    h: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None = None,
+    x: Float[Array, "batch steps features"],
+    h: Float[Array, "batch units"],
+    kernel: Float[Array, "features units"],
+    recurrent_kernel: Float[Array, "units units"],
+    bias: Float[Array, " units"] | None = None,
     *,
-    mask: Array | None = None,
+    mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
     unroll: bool = False,
-) -> tuple[Array | None, Array]:
+) -> tuple[Float[Array, "batch steps units"] | None, Float[Array, "batch units"]]:
     r"""A simple recurrent network, :math:`h_t = \tanh(x_t W + h_{t-1} U + b)`.
 
     Args:
@@ -56,18 +57,18 @@ def simple_rnn(
 
 
 def lstm(
-    x: Array,
-    h: Array,
-    c: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None = None,
+    x: Float[Array, "batch steps features"],
+    h: Float[Array, "batch units"],
+    c: Float[Array, "batch units"],
+    kernel: Float[Array, "features 4*units"],
+    recurrent_kernel: Float[Array, "units 4*units"],
+    bias: Float[Array, " 4*units"] | None = None,
     *,
-    mask: Array | None = None,
+    mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
     unroll: bool = False,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Float[Array, "batch steps units"] | None, Float[Array, "batch units"], Float[Array, "batch units"]]:
     r"""Long short-term memory: :math:`c_t = f c_{t-1} + i g` and :math:`h_t = o \tanh(c_t)`.
 
     :math:`(i, f, g, o)` are four blocks of :math:`x_t W + h_{t-1} U + b`: logistic gates, but :math:`g` a tanh.
@@ -103,18 +104,18 @@ def lstm(
 
 
 def gru(
-    x: Array,
-    h: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None = None,
+    x: Float[Array, "batch steps features"],
+    h: Float[Array, "batch units"],
+    kernel: Float[Array, "features 3*units"],
+    recurrent_kernel: Float[Array, "units 3*units"],
+    bias: Float[Array, "2 3*units"] | Float[Array, " 3*units"] | None = None,
     *,
     reset_after: bool = True,
-    mask: Array | None = None,
+    mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
     unroll: bool = False,
-) -> tuple[Array | None, Array]:
+) -> tuple[Float[Array, "batch steps units"] | None, Float[Array, "batch units"]]:
     r"""A gated recurrent unit, :math:`h_t = z h_{t-1} + (1 - z) \tilde h`.
 
     The logistic gates :math:`z` and :math:`r` are two blocks of :math:`x_t W + h_{t-1} U + b`. The candidate is
@@ -155,14 +156,19 @@ def gru(
     return outputs, h
 
 
-def simple_rnn_gates(x: Array, inner: Array, states: States, activation: Activation = jnp.tanh) -> States:
+def simple_rnn_gates(
+    x: Float[Array, "*batch units"],
+    inner: Float[Array, "*batch units"],
+    states: States,
+    activation: Activation = jnp.tanh,
+) -> States:
     """The next state of a simple recurrent network, from the projected input and the product of the state."""
     return (activation(x + inner),)
 
 
 def lstm_gates(
-    x: Array,
-    inner: Array,
+    x: Float[Array, "*batch gates"],
+    inner: Float[Array, "*batch gates"],
     states: States,
     activation: Activation = jnp.tanh,
     recurrent_activation: Activation = jax.nn.sigmoid,
@@ -174,8 +180,8 @@ def lstm_gates(
 
 
 def gru_gates(
-    x: Array,
-    inner: Array,
+    x: Float[Array, "*batch gates"],
+    inner: Float[Array, "*batch gates"],
     states: States,
     activation: Activation = jnp.tanh,
     recurrent_activation: Activation = jax.nn.sigmoid,
@@ -187,13 +193,13 @@ def gru_gates(
 
 
 def gru_reset_before_step(
-    x: Array,
-    h: Array,
-    recurrent_kernel: Array,
+    x: Float[Array, "batch gates"],
+    h: Float[Array, "batch units"],
+    recurrent_kernel: Float[Array, "units gates"],
     activation: Activation = jnp.tanh,
     recurrent_activation: Activation = jax.nn.sigmoid,
-    dropout: Array | None = None,
-) -> Array:
+    dropout: Float[Array, "3 batch units"] | None = None,
+) -> Float[Array, "batch units"]:
     """The next state of a GRU whose reset gate comes before the product with the state.
 
     Args:
@@ -213,7 +219,11 @@ def gru_reset_before_step(
     return z * h + (1 - z) * activation(x_h + jnp.matmul(r * kept, recurrent_kernel[:, 2 * units :]))
 
 
-def gate_products(x: Array, kernel: Array, dropout: Array | None = None) -> Array:
+def gate_products(
+    x: Float[Array, "batch features"],
+    kernel: Float[Array, "features outputs"],
+    dropout: Float[Array, "batch features"] | Float[Array, "gates batch features"] | None = None,
+) -> Float[Array, "batch outputs"]:
     """``x @ kernel``, with ``x`` multiplied by a dropout mask: one for all gates, or one for each.
 
     Args:

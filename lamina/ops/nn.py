@@ -324,7 +324,7 @@ def dot_product_attention(
         )
     dtype = jnp.result_type(*arrays)
     q, k, v = (x.astype(dtype) for x in arrays)
-    bias, mask = (None if x is None else jnp.asarray(x) for x in (bias, mask))
+    bias, mask = (None if x is None else jnp.atleast_2d(x) for x in (bias, mask))
     if attn_logits_soft_cap is None:
         return attention.dot_product_attention(q, k, v, mask=mask, bias=bias, causal=is_causal, scale=scale)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)

@@ -28,7 +28,8 @@ from lamina.families.tokenizer import (
 )
 from lamina.families.transformer import TransformerClassifier, TransformerEncoder, TransformerLanguageModel
 from lamina.families.transformer_classifier import hidden
-from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, drawn
+from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, writable
+from lamina.families.writing import drawn
 
 VERSE = "to be or not to be, that is the question. " * 30
 SMALL = {"layers": 1, "width": 32, "heads": 2, "context": 16, "batch_size": 16, "verbose": 0, "random_state": 0}
@@ -117,7 +118,7 @@ def test_drawing_keeps_to_temperature_top_k_and_top_p():
     scores = jnp.array([9.0, 9.0, 9.0, 1.0, 3.0, 2.0])
 
     def all_drawn(*settings, may_end=False):
-        return {int(drawn(scores, jax.random.key(i), *settings, may_end)) for i in range(60)}
+        return {int(drawn(writable(scores, may_end), jax.random.key(i), *settings)) for i in range(60)}
 
     assert all_drawn(1.0, 6, 1.0) == {3, 4, 5}
     assert all_drawn(0.0, 6, 1.0) == {4}
@@ -195,6 +196,7 @@ def test_nothing_is_compiled_from_token_to_token(poet, caplog):
         ({"top_k": 0}, "top_k is"),
         ({"max_tokens": -1}, "max_tokens is"),
         ({"stop": ""}, "stop is"),
+        ({"stop": 3}, "stop is"),
         ({"random_state": -1}, "random_state is"),
     ],
 )
@@ -265,6 +267,8 @@ def test_a_warm_start_goes_on(poet):
         (VERSE, {"tokenizer": "bpe", "vocabulary_size": 10}, ConfigError, "at least 259"),
         (VERSE, {"width": 30, "heads": 4}, ConfigError, "heads"),
         (VERSE, {"epochs": 0}, ConfigError, "epochs"),
+        (VERSE, {"steps_per_epoch": 0}, ConfigError, "steps_per_epoch"),
+        (VERSE, {"patience": -1}, ConfigError, "patience"),
         (VERSE, {"learning_rate": 0}, ConfigError, "learning_rate"),
         (VERSE, {"validation_fraction": 1}, ConfigError, "validation_fraction"),
         (VERSE, {"random_state": "a"}, ConfigError, "random_state"),
@@ -559,10 +563,10 @@ def test_older_spellings_and_half_precision_are_read(tmp_path):
 
 def test_fine_tuning_starts_from_a_folder(tmp_path):
     folder, tensors = bert(tmp_path / "net")
-    model = classifier(encoder=folder, learning_rate=1e-9, epochs=1, validation_fraction=0.0).fit(WEATHER, GOOD)
-    found = model.model_.vectors.transformer.tokens.embeddings.numpy()
-    np.testing.assert_allclose(found, tensors["embeddings.word_embeddings.weight"], atol=1e-5)
-    model = clone(model).set_params(epochs=30, learning_rate=1e-2).fit(WEATHER, GOOD)
+    model = classifier(encoder=folder, learning_rate=1e-2, epochs=30, validation_fraction=0.0)
+    found = model._network(WEATHER, 2).vectors.transformer.tokens.embeddings.numpy()  # what fit trains
+    np.testing.assert_array_equal(found, tensors["embeddings.word_embeddings.weight"])
+    model.fit(WEATHER, GOOD)
     assert model.score(WEATHER, GOOD) > 0.9
     model.save(tmp_path / "tuned.safetensors")
     again = load(tmp_path / "tuned.safetensors")

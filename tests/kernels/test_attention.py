@@ -35,9 +35,10 @@ def test_equals_loops(key_heads):
     query, key, value = draw(0, 2, 3, 4, 5), draw(1, 2, 6, key_heads, 5), draw(2, 2, 6, key_heads, 7)
     mask, bias = draw(3, 2, 1, 3, 6) > -0.5, draw(4, 4, 3, 6)
     mask[0, 0, 1] = False  # a query that sees nothing
-    arguments = {"mask": mask, "bias": bias, "scale": 0.7}
-    found = kernels.dot_product_attention(*map(jnp.asarray, (query, key, value)), **arguments)
-    np.testing.assert_allclose(found, reference(query, key, value, **arguments), rtol=1e-4, atol=1e-5)
+    arguments = query, key, value, mask, bias
+    q, k, v, seen, added = map(jnp.asarray, arguments)
+    found = kernels.dot_product_attention(q, k, v, mask=seen, bias=added, scale=0.7)
+    np.testing.assert_allclose(found, reference(*arguments, scale=0.7), rtol=1e-4, atol=1e-5)
     assert not found[0, 1].any()
 
 
@@ -71,8 +72,7 @@ def test_half_precision_keeps_its_dtype_and_sums_to_one():
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_gradients_equal_finite_differences(key_heads):
     query, key, value = draw(0, 1, 3, 4, 2), draw(1, 1, 5, key_heads, 2), draw(2, 1, 5, key_heads, 2)
-    mask = draw(3, 1, 1, 3, 5) > -0.5
-    mask[0, 0, 1] = False
+    mask = jnp.asarray(draw(3, 1, 1, 3, 5) > -0.5).at[0, 0, 1].set(False)
     bias, weight, step = draw(4, 1, 4, 3, 5), draw(5, 1, 3, 4, 2), 1e-6
     arguments = [query, key, value, bias]
     with jax.enable_x64(True):

@@ -110,7 +110,7 @@ def test_transpose_against_lax(problem):
 @pytest.mark.parametrize(("limit", "value"), [("MAX_TAPS", 2), ("MAX_PATCHES", 10)])
 def test_large_windows_go_to_xla(monkeypatch, limit, value):
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(1, 9, 4)).astype("float32"), rng.normal(size=(3, 4, 2)).astype("float32")
+    x, kernel = (jnp.asarray(rng.normal(size=shape), "float32") for shape in [(1, 9, 4), (3, 4, 2)])
     expected = kernels.conv(x, kernel, 2, "same")
     turned = kernels.conv_transpose(x, kernel.swapaxes(1, 2), 2, "same")
     monkeypatch.setattr(kernels, limit, value)
@@ -141,7 +141,7 @@ def test_dtypes():
 
 def test_higher_and_forward_derivatives():
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(1, 4, 4, 2)).astype("float32"), rng.normal(size=(2, 2, 2, 3)).astype("float32")
+    x, kernel = (jnp.asarray(rng.normal(size=shape), "float32") for shape in [(1, 4, 4, 2), (2, 2, 2, 3)])
 
     def energy(conv):
         return lambda x: jnp.sum(conv(x, kernel) ** 3)

@@ -51,9 +51,10 @@ def test_average_against_lax(problem):
 
 
 def test_long_windows_and_windows_that_do_not_fit():
-    x = np.random.default_rng(0).normal(size=(1, 200, 2)).astype("float32")
-    np.testing.assert_array_equal(pooling.max_pool(x, 100), x.reshape(1, 2, 100, 2).max(2))
-    np.testing.assert_allclose(pooling.average_pool(x, 100), x.reshape(1, 2, 100, 2).mean(2), rtol=1e-4, atol=1e-6)
+    array = np.random.default_rng(0).normal(size=(1, 200, 2)).astype("float32")
+    x = jnp.asarray(array)
+    np.testing.assert_array_equal(pooling.max_pool(x, 100), array.reshape(1, 2, 100, 2).max(2))
+    np.testing.assert_allclose(pooling.average_pool(x, 100), array.reshape(1, 2, 100, 2).mean(2), rtol=1e-4, atol=1e-6)
     assert pooling.max_pool(x, 201).shape == (1, 0, 2)
 
 
@@ -89,9 +90,10 @@ def test_dtypes():
 
 @pytest.mark.parametrize(("length", "places"), [(7, 3), (5, 5), (5, 4), (3, 5), (8, 2)])
 def test_adaptive_windows(length, places):
-    x = np.random.default_rng(0).normal(size=(2, length, 3)).astype("float32")
+    array = np.random.default_rng(0).normal(size=(2, length, 3)).astype("float32")
+    x = jnp.asarray(array)
     windows = [
-        x[:, int(np.floor(i * length / places)) : int(np.ceil((i + 1) * length / places))] for i in range(places)
+        array[:, int(np.floor(i * length / places)) : int(np.ceil((i + 1) * length / places))] for i in range(places)
     ]
     np.testing.assert_array_equal(pooling.adaptive_max_pool(x, places), np.stack([w.max(1) for w in windows], 1))
     np.testing.assert_allclose(

@@ -70,7 +70,8 @@ def test_equals_the_equations(kind, backwards):
     run, step, gates, count, bias_shape = KINDS[kind]
     x, states, weights = arguments(gates, count, bias_shape)
     with jax.enable_x64(True):
-        y, *last = run(x, *states, *weights, mask=jnp.asarray(MASK), go_backwards=backwards, unroll=backwards)
+        given = map(jnp.asarray, (x, *states, *weights))
+        y, *last = run(*given, mask=jnp.asarray(MASK), go_backwards=backwards, unroll=backwards)
         assert y.dtype == jnp.float64
     seen = []
     for t in reversed(range(STEPS)) if backwards else range(STEPS):
@@ -100,6 +101,6 @@ def test_keeps_half_precision_and_leaves_out_what_is_not_wanted():
 
 def test_gate_products_with_a_mask_for_each_gate():
     rng = np.random.default_rng(0)
-    x, kernel, masks = rng.normal(size=(2, 3)), rng.normal(size=(3, 8)), rng.integers(0, 2, (4, 2, 3))
+    x, kernel, masks = rng.normal(size=(2, 3)), rng.normal(size=(3, 8)), rng.integers(0, 2, (4, 2, 3)).astype("float32")
     expected = np.concatenate([(x * masks[g]) @ kernel[:, 2 * g : 2 * g + 2] for g in range(4)], -1)
     np.testing.assert_allclose(recurrent.gate_products(*map(jnp.asarray, (x, kernel, masks))), expected, rtol=1e-5)

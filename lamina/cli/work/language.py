@@ -1,6 +1,5 @@
 """Texts: a language model learns to go on with one."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lamina.cli.work.base import TEST_SPLIT, Examples, Result, Work
-from lamina.core.errors import ConfigError, DataError
+from lamina.core.errors import DataError
 from lamina.families.tokenizer import read_texts
 
 NETWORKS = {"transformer": "a transformer", "rnn": "a recurrent network (RNN)"}
@@ -62,18 +61,6 @@ class Language(Work):
         return ["sample.txt"]
 
     def write(self, estimator: Any, **wishes: Any) -> Iterator[str]:
-        known = inspect.signature(estimator.generate).parameters
-        settings = {_argument(name, known): value for name, value in wishes.items()}
-        for name in wishes:
-            if _argument(name, known) not in known:
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} is not for {NETWORKS[self.family]}; it is for a transformer"
-                )
-        if "stream" in known:
-            return iter(estimator.generate(**settings, stream=True))
-        return iter([estimator.generate(**settings)])
-
-
-def _argument(wish: str, known: Mapping[str, Any]) -> str:
-    """What an option is called by an estimator."""
-    return {"seed": "random_state", "length": "max_tokens" if "max_tokens" in known else "length"}.get(wish, wish)
+        arguments = {"length": "max_tokens", "seed": "random_state"}
+        settings = {arguments.get(name, name): value for name, value in wishes.items()}
+        return iter(estimator.generate(**settings, stream=True))

@@ -1,0 +1,129 @@
+"""How language models write: one token after the other, drawn from what the network expects."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core.errors import ConfigError, DataError
+from lamina.core.random import next_key
+from lamina.core.state import Array, bind
+from lamina.families.base import whole
+from lamina.models import Model
+
+
+class Writer:
+    """What language models have in common once they are trained; a subclass tells which tokens follow, and their text."""
+
+    model: Any
+
+    def generate(
+        self,
+        prompt: str = "",
+        max_tokens: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
+        stream: bool = False,
+        random_state: int | None = None,
+    ) -> Any:
+        """Go on with ``prompt``.
+
+        Args:
+            prompt: the beginning; an empty one is the beginning of a text.
+            max_tokens: how many tokens to add at most; fewer where the network ends the text.
+            temperature: below 1 for what is likely, above for what is not; 0 for the likeliest token each time.
+            top_k: draw from so many of the likeliest tokens only.
+            top_p: draw from the likeliest tokens that together have this probability only.
+            stop: a string, or several, before which to stop.
+            stream: whether to give the pieces of the text as they come.
+            random_state: decides what is drawn; ``None`` for something else each time.
+
+        Returns:
+            What was added to the prompt: a string, or with ``stream`` an iterator over its pieces.
+
+        Raises:
+            ConfigError: for an argument that is not valid.
+            DataError: for a prompt that is no string.
+        """
+        self.model  # noqa: B018 - for its error
+        if not isinstance(prompt, str):
+            raise DataError(f"prompt is a string; received {type(prompt).__name__}")
+        words = [stop] if isinstance(stop, str) else stop
+        if not isinstance(words, Sequence) or not all(isinstance(word, str) and word for word in words):
+            raise ConfigError(f"stop is a string that is not empty, or several; received {stop!r}")
+        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
+            raise ConfigError(f"temperature is a number of at least 0; received {temperature!r}")
+        if not (isinstance(top_p, int | float) and 0 < top_p <= 1):
+            raise ConfigError(f"top_p is a number above 0, up to 1; received {top_p!r}")
+        most = np.iinfo("int32").max if top_k is None else whole("top_k", top_k)
+        key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
+        settings = (np.float32(temperature), np.int32(most), np.float32(top_p))
+        tokens = self._next_tokens(prompt, whole("max_tokens", max_tokens, 0), key, settings)
+        pieces = _pieces(tokens, self._text, words)
+        return pieces if stream else "".join(pieces)
+
+    def _next_tokens(self, prompt: str, count: int, key: Array, settings: tuple[Any, ...]) -> Iterator[int]:
+        """Up to ``count`` tokens that follow, with the settings of :func:`drawn`."""
+        raise NotImplementedError
+
+    def _text(self, tokens: list[int]) -> str:
+        """The text of some tokens."""
+        raise NotImplementedError
+
+
+def _pieces(tokens: Iterator[int], text_of: Callable[[list[int]], str], stop: Sequence[str]) -> Iterator[str]:
+    """The text of the tokens as it comes, without what may yet turn out to be a stop string."""
+    found, text, shown = [], "", 0
+    for token in tokens:
+        found.append(token)
+        text = text_of(found)
+        ends = [text.find(word) for word in stop if word in text]
+        if ends:
+            text = text[: min(ends)]
+            break
+        whole_characters = text.rstrip("\ufffd")  # of a character of several bytes, maybe some are missing
+        held = max((n for word in stop for n in range(1, len(word)) if text.endswith(word[:n])), default=0)
+        ready = min(len(whole_characters), len(text) - held)
+        if ready > shown:
+            yield text[shown:ready]
+            shown = ready
+    if text[shown:]:
+        yield text[shown:]
+
+
+def drawn(scores: Array, key: Array, temperature: Any, top_k: Any, top_p: Any) -> Array:
+    """A token drawn from ``softmax(scores / temperature)``.
+
+    Only the ``top_k`` likeliest tokens are drawn from, and of these only the likeliest that together have probability
+    ``top_p``; at temperature 0 only the likeliest one.
+
+    Holtzman et al. (2019), https://arxiv.org/abs/1904.09751
+
+    >>> int(drawn(jnp.array([1.0, 3.0, 2.0]), jax.random.key(0), 1.0, 1, 1.0))
+    1
+    """
+    order = jnp.argsort(-scores)
+    ranked = scores[order] / jnp.maximum(temperature, 1e-6)
+    ranked = jnp.where(jnp.arange(len(scores)) < top_k, ranked, -jnp.inf)
+    shares = jax.nn.softmax(ranked)
+    before = jnp.cumsum(shares) - shares
+    rank = jax.random.categorical(key, jnp.where(before < top_p, ranked, -jnp.inf))
+    return order[jnp.where(temperature > 0, rank, 0)]
+
+
+def compiled(model: Model, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """``step`` compiled, with the variables of ``model`` as its first argument, which is filled in."""
+    variables = model.named_variables()
+
+    @functools.partial(jax.jit, **options)
+    def run(values: dict[str, Array], *args: Any) -> Any:
+        with bind({variables[path]: value for path, value in values.items()}, training=False):
+            return step(*args)
+
+    return lambda *args: run({path: variable.stored for path, variable in variables.items()}, *args)
