@@ -59,4 +59,4 @@ def compare(title, train, test, **settings):
 
 (clothes, _), (others, _) = lm.datasets.fashion_mnist.load_data()
 compare("Fashion-MNIST", list(clothes[:6000]), list(others[:1000]), width=16, epochs=6)
-compare("photographs", [photograph(n) for n in TRAIN], [photograph(n) for n in TEST], width=24, epochs=20, patch=48)
+compare("photographs", [photograph(n) for n in TRAIN], [photograph(n) for n in TEST], width=24, epochs=40, patch=48)

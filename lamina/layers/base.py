@@ -80,6 +80,8 @@ class Layer(Module):
     supports_masking = False
     #: whether rows of a batch influence each other in training, so that a batch may not be padded
     mixes_rows = False
+    #: whether whole numbers are read as real ones: the layer's results are fractions
+    divides = False
     #: the dtype that inputs have where there is nothing to tell, for :meth:`compute_output_shape`
     input_dtype: str | None = None
     input_spec: Any = None
@@ -298,7 +300,7 @@ class Layer(Module):
         return bool(training)
 
     def _arrays(self, tree: Any) -> Any:
-        """NumPy arrays as JAX ones, and floating ones in the compute dtype."""
+        """NumPy arrays as JAX ones, and floating ones in the compute dtype; whole numbers too where they are divided."""
 
         def convert(x: Any) -> Any:
             if isinstance(x, Variable):
@@ -306,8 +308,9 @@ class Layer(Module):
             if not isinstance(x, np.ndarray | jax.Array):
                 return x
             x = jnp.asarray(x)
-            return x.astype(self.compute_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+            return x.astype(self.compute_dtype) if jnp.issubdtype(x.dtype, real) else x
 
+        real = jnp.number if self.divides else jnp.floating
         return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, Variable))
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -269,7 +269,8 @@ class Dot(_Merge):
         first, second = inputs
         a, b = self._pair([first.ndim, second.ndim])
         if self.normalize:
-            first, second = unit_norm(first, a), unit_norm(second, b)
+            dtype = jnp.promote_types(jnp.result_type(first, second), self.compute_dtype)
+            first, second = unit_norm(first.astype(dtype), a), unit_norm(second.astype(dtype), b)
         letters = iter("cdefghijklmnopqrstuvw")
         left = ["b", *(next(letters) for _ in range(first.ndim - 1))]
         right = ["b", *(next(letters) for _ in range(second.ndim - 1))]

@@ -44,6 +44,7 @@ class _Affine(Layer):
     """What the layers with a scale gamma and an offset beta have in common."""
 
     supports_masking = True
+    divides = True
 
     def __init__(
         self,
@@ -419,6 +420,7 @@ class RMSNormalization(Layer):
     """
 
     supports_masking = True
+    divides = True
 
     def __init__(self, axis: Axis = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -444,6 +446,7 @@ class UnitNormalization(Layer):
     """
 
     supports_masking = True
+    divides = True
 
     def __init__(self, axis: Axis = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

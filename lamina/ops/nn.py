@@ -316,7 +316,7 @@ def dot_product_attention(
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762
     """
-    arrays = [jnp.asarray(x) for x in (query, key, value)]
+    arrays = [_floats(x) for x in (query, key, value)]
     if any(x.ndim != 4 for x in arrays):
         raise ShapeError(
             "dot_product_attention expects query, key and value of shape (batch, steps, heads, dim); "

@@ -146,3 +146,22 @@ def test_bad_shapes():
     norm(jnp.ones((2, 6)))
     with pytest.raises(ShapeError, match="length 6 along axis -1"):
         norm(jnp.ones((2, 5)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        BatchNormalization,
+        LayerNormalization,
+        lambda: LayerNormalization(rms_scaling=True),
+        RMSNormalization,
+        UnitNormalization,
+        lambda: GroupNormalization(1),
+    ],
+)
+def test_whole_numbers_are_read_as_real_ones(make):
+    x = np.array([[1, 2, 9], [4, 4, 5]])
+    found = make()(x)
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found, make()(x.astype("float32")))
+    assert not np.array_equal(found, np.round(found))
