@@ -6,7 +6,13 @@ from pathlib import Path
 import jaxtyping
 
 # Tests run small programs once: compiling them quickly matters more than how fast they run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
+# or scikit-learn leaves out its checks of the array API
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Many tests compile the same programs, and so does the next run. Nothing outside the checkout is written to.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".cache" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")

@@ -48,13 +48,17 @@ def shapes(case: Case, layer: Layer, inputs):
 
 
 def outputs(case: Case, layer: Layer, inputs):
-    """What the layer gives, with the same random numbers each time; as one program where it is compiled."""
+    """What the layer gives, with the same random numbers each time; as one program where it is compiled.
 
-    def run(*inputs):
-        with bind({}, key=jax.random.key(1)):
+    The weights are arguments: one program serves layers with other weights.
+    """
+    variables = layer.weights
+
+    def run(values, *inputs):
+        with bind(dict(zip(variables, values, strict=True)), key=jax.random.key(1)):
             return layer(*inputs, **case.kwargs)
 
-    return (jax.jit(run) if case.compiled else run)(*inputs)
+    return (jax.jit(run) if case.compiled else run)([variable.stored for variable in variables], *inputs)
 
 
 def built(case: Case, dtype: str = "float32"):
