@@ -12,7 +12,7 @@ from lamina.core.errors import ConfigError, DataError, ShapeError, nearest
 from lamina.data.pictures import find_pictures, load_pictures, read_pictures
 from lamina.families.base import Family, finite, held_out, whole
 from lamina.families.labels import class_weights, encoded
-from lamina.families.pictures import as_pictures, is_folder
+from lamina.families.pictures import as_pictures, is_folder, refuse_other_scale
 from lamina.layers import (
     Activation,
     BatchNormalization,
@@ -190,11 +190,7 @@ class _CNN(Family):
             self.shape_, self.dtype_ = shape, str(pictures.dtype)
         if shape != self.shape_:
             raise ShapeError(f"the network takes pictures of shape {self.shape_}; received {shape}.")
-        if str(pictures.dtype) != self.dtype_:
-            raise DataError(
-                f"the network was trained on {_kind(self.dtype_)}; received {_kind(str(pictures.dtype))}.\n"
-                "Scale both alike, as:  (255 * X).round().astype('uint8')"
-            )
+        refuse_other_scale(pictures.dtype, self.dtype_)
         return pictures
 
     def _fit(
@@ -348,11 +344,9 @@ class CNNClassifier(ClassifierMixin, _CNN):
             if y is not None:
                 raise ConfigError("the folders' names are the classes.\nWrite:  fit(folder)")
             X, y = self._folder(X, self.size, self.color)
-        before = getattr(self, "classes_", None)
-        pictures = self._pictures(X, reset=True)
-        self.classes_, places = encoded(y, len(pictures))
-        if self.warm_start and before is not None and not np.array_equal(before, self.classes_):
-            raise DataError(f"with warm_start, the classes are those of before: {before.tolist()}")
+        goes_on = self.warm_start and "model_" in vars(self)
+        pictures = self._pictures(X, reset=not goes_on)
+        self.classes_, places = encoded(y, len(pictures), before=self.classes_ if goes_on else None)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is a number from 0 to less than 1; received {self.label_smoothing!r}")
         count = len(self.classes_)
@@ -383,7 +377,8 @@ class CNNClassifier(ClassifierMixin, _CNN):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each picture, shape ``(n,)``."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[likeliest]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The accuracy on pictures, or on a folder with a folder for each class."""
@@ -455,7 +450,7 @@ class CNNRegressor(RegressorMixin, _CNN):
             raise DataError(
                 "a folder says nothing about numbers.\nWrite:  fit(lamina.data.pictures.load_pictures(paths), y)"
             )
-        pictures = self._pictures(X, reset=True)
+        pictures = self._pictures(X, reset=not (self.warm_start and "model_" in vars(self)))
         y = np.asarray(y)
         if y.dtype.kind not in "biuf" or y.ndim not in (1, 2) or len(y) != len(pictures):
             raise ShapeError(
@@ -489,10 +484,6 @@ def _bytes(X: Any) -> Any:
     ):
         return X.astype("uint8")
     return X
-
-
-def _kind(dtype: str) -> str:
-    return "whole numbers from 0 to 255" if dtype == "uint8" else "real numbers"
 
 
 def _statistics(pictures: np.ndarray) -> tuple[list[float], list[float]]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.data.pictures import write_pictures
@@ -151,11 +152,13 @@ def test_pictures_to_predict_are_like_those_learnt_from(trained, tmp_path):
     x, _ = stripes(2)
     with pytest.raises(ShapeError, match=r"shape \(8, 8, 1\); received \(9, 9, 1\)"):
         trained.predict(np.zeros((2, 9, 9), "uint8"))
-    with pytest.raises(DataError, match="trained on whole numbers from 0 to 255; received real numbers"):
+    with pytest.raises(DataError, match=r"trained on whole numbers from 0 to 255 \(uint8\); received real numbers"):
         trained.predict(x / 255)
     np.testing.assert_array_equal(trained.predict_proba(x.astype("int64")), trained.predict_proba(x))
     with pytest.raises(DataError, match="no pictures in this folder"):
         trained.predict(tmp_path)
+    with pytest.raises(NotFittedError):
+        CNNClassifier().predict(x)
     with pytest.raises(ConfigError, match="names are the classes"):
         CNNClassifier().fit(tmp_path, [1])
     with pytest.raises(DataError, match="nothing about numbers"):
