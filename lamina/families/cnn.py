@@ -304,6 +304,9 @@ class CNNClassifier(ClassifierMixin, _CNN):
 
     _kept = ("classes_", "shape_", "dtype_")
 
+    #: the classes, sorted
+    classes_: np.ndarray
+
     def __init__(
         self,
         width: int = 32,
