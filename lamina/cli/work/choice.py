@@ -114,7 +114,7 @@ def load_run(run: Path) -> tuple[Any, Work]:
     """
     path = run / "model.safetensors" if run.is_dir() else run
     if not path.is_file():
-        raise FileError(f"{run}: there is no model in it (expected {path.name} as lamina train leaves it)")
+        raise FileError(f"{run}: there is no model in it (expected a run folder of lamina train, or a model file)")
     estimator = families.load(path)
     work = work_of(estimator)
     if work is None:
