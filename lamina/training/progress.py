@@ -39,20 +39,24 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch, self.started = epoch, time.perf_counter()
-        if self.live:
-            from rich import progress
+        if not self.live:
+            return
+        if self._bar is not None:
+            self._bar.reset(self._task, description=self._title(), total=self.steps, logs="")
+            return
+        from rich import progress
 
-            self._bar = progress.Progress(
-                progress.TextColumn("[bold]{task.description}"),
-                progress.BarColumn(bar_width=24),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.fields[logs]}"),
-                progress.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                transient=True,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._title(), total=self.steps, logs="")
+        self._bar = progress.Progress(
+            progress.TextColumn("[bold]{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[logs]}"),
+            progress.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(self._title(), total=self.steps, logs="")
 
     def on_steps(self, done: int, logs: Logs) -> None:
         """Called a few times a second with the steps done and the logs so far."""
@@ -60,12 +64,15 @@ class ProgressBar(Callback):
             self._bar.update(self._task, completed=done, logs=described(logs))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.close()
         seconds = time.perf_counter() - self.started
-        print(f"{self._title()}  {seconds:5.1f}s  {described(logs or {})}", flush=True)
+        line = f"{self._title()}  {seconds:5.1f}s  {described(logs or {})}"
+        if self._bar is None:
+            print(line, flush=True)
+        else:  # above the bar
+            self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Take the bar off the screen; what is printed next stands in its place."""
+        """Take the bar off the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

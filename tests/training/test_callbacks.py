@@ -1,5 +1,7 @@
 import csv
+import io
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import lamina as lm
 from lamina import callbacks, layers
 from lamina.core.errors import ConfigError, StateError
+from lamina.training.progress import ProgressBar
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X.sum(1)
@@ -215,3 +218,25 @@ def test_validation_evaluation_and_prediction_are_told():
     network.evaluate(X, Y, verbose=0, callbacks=listener)
     network.predict(X, callbacks=listener)
     assert listener.heard == ["test", ["loss"], "test", ["loss"], "predicted"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_one_bar_stands_below_the_lines_of_all_epochs(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    bar = ProgressBar(1, 2, 10)
+    for epoch in range(2):
+        bar.on_epoch_begin(epoch)
+        bar.on_steps(5, {"loss": 0.5})
+        bar.on_epoch_end(epoch, {"loss": 0.25 / (epoch + 1)})
+    first = bar._bar
+    bar.on_epoch_begin(1)
+    assert bar._bar is first
+    bar.close()
+    lines = [line for line in screen.getvalue().replace("\r", "\n").splitlines() if "s  loss" in line]
+    assert [line.split("s  ")[1] for line in lines] == ["loss 0.2500", "loss 0.1250"]
+    assert bar._bar is None
