@@ -63,6 +63,12 @@ class _ListAttention(Layer):
     ) -> Any:
         query, value = inputs[:2]
         key = inputs[2] if len(inputs) == 3 else value
+        if key.shape[1] != value.shape[1] or key.shape[2] != query.shape[2]:
+            raise ShapeError(
+                f"layer {self.name!r} ({type(self).__name__}) expected a key for each value, of the query's length; received "
+                f"query {query.shape}, value {value.shape} and key {key.shape}.\n"
+                f"Write:  Dense({query.shape[2]})  before the shorter or longer one."
+            )
         query_mask, value_mask = (mask[0], mask[1]) if mask is not None else (None, None)
         seen = kernels.band_mask(query.shape[1], key.shape[1], use_causal_mask)
         if value_mask is not None:

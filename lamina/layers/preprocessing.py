@@ -346,6 +346,11 @@ class CategoryEncoding(Preprocessing):
         if count_weights is not None and self.output_mode != "count":
             raise ConfigError(f"CategoryEncoding takes count_weights in output_mode='count', not {self.output_mode!r}")
         indices = jnp.asarray(inputs)
+        if count_weights is not None and jnp.shape(count_weights) != indices.shape:
+            raise ShapeError(
+                f"layer {self.name!r} (CategoryEncoding) expected count_weights of the shape of its input, {indices.shape}; "
+                f"received {jnp.shape(count_weights)}"
+            )
         if not isinstance(indices, jax.core.Tracer) and indices.size:
             known = np.asarray(indices)  # on the host: inside jit, jnp would not give numbers
             least, most = int(known.min()), int(known.max())

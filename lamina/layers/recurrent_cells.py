@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lamina.core import random, registry
-from lamina.core.errors import ConfigError
+from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array, Variable
 from lamina.kernels import recurrent as kernels
@@ -141,7 +141,13 @@ class RecurrentCell(Layer):
         x = kernels.gate_products(inputs, self.kernel.value, input_mask)
         bias, _ = self.biases()
         nested = isinstance(states, list | tuple)
-        new = self.step(x if bias is None else x + bias, tuple(states) if nested else (states,), state_mask)
+        states = tuple(states) if nested else (states,)
+        if len(states) != self.state_count or any(state.shape[-1] != self.units for state in states):
+            raise ShapeError(
+                f"layer {self.name!r} ({type(self).__name__}) expected {self.state_count} of (batch, {self.units}) as states; "
+                f"received {[state.shape for state in states]}.\nWrite:  cell(x, cell.get_initial_state(len(x)))"
+            )
+        new = self.step(x if bias is None else x + bias, states, state_mask)
         return new[0], list(new) if nested else new[0]
 
 

@@ -121,6 +121,11 @@ class RNN(Layer):
         if mask is not None:
             mask = jnp.asarray(as_list(mask)[0]).astype(bool)
             mask = mask.reshape(*mask.shape[:2], -1).any(-1)
+            if mask.shape[1] != sequences.shape[1]:
+                raise ShapeError(
+                    f"layer {self.name!r} ({type(self).__name__}) expected a mask of {sequences.shape[1]} steps, as the "
+                    f"sequences have; received one of shape {mask.shape}."
+                )
         masks = draw_dropout_masks(self.cell, batch) if training else None
         outputs, states = self._run(sequences, self._start(batch, initial_state), mask, masks)
         for variable, state in zip(self.states or [], jax.tree.leaves(states) if self.stateful else [], strict=True):

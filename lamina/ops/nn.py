@@ -57,6 +57,20 @@ def _floats(x: Any) -> Array:
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
+def _vector(v: Any, x: Array, axis: int | Sequence[int], name: str) -> Array | None:
+    """``v`` as an array that has the lengths of ``x`` along ``axis``.
+
+    Raises:
+        ShapeError: if it has others.
+    """
+    if v is None:
+        return None
+    v, wanted = jnp.asarray(v), tuple(x.shape[a] for a in normalization.positive_axes(axis, x.ndim))
+    if v.shape != wanted:
+        raise ShapeError(f"{name} is expected to have shape {wanted}, as x has along axis {axis}; received {v.shape}")
+    return v
+
+
 @op
 def moments(
     x: Any, axes: int | Sequence[int], keepdims: bool = False, synchronized: bool = False
@@ -125,7 +139,8 @@ def batch_normalization(
     """
     x = _floats(x)
     axes = normalization.positive_axes(axis, x.ndim)
-    vectors = [None if v is None else jnp.asarray(v) for v in (mean, variance, scale, offset)]
+    given = {"mean": mean, "variance": variance, "scale": scale, "offset": offset}
+    vectors = [_vector(v, x, axis, name) for name, v in given.items()]
     centre, spread, gamma, beta = (normalization.along(v, axes, x.ndim) for v in vectors)
     assert centre is not None
     assert spread is not None
@@ -145,8 +160,9 @@ def layer_normalization(
         axis: the axes that share mean and variance.
         epsilon: added to the variance; 1e-7 by default.
     """
-    gamma, beta = (None if v is None else jnp.asarray(v) for v in (gamma, beta))
-    return normalization.layer_norm(_floats(x), gamma, beta, axis, EPSILON if epsilon is None else epsilon)
+    x = _floats(x)
+    gamma, beta = (_vector(v, x, axis, name) for name, v in {"gamma": gamma, "beta": beta}.items())
+    return normalization.layer_norm(x, gamma, beta, axis, EPSILON if epsilon is None else epsilon)
 
 
 @op
@@ -159,8 +175,8 @@ def rms_normalization(x: Any, scale: Any = None, axis: int | Sequence[int] = -1,
         axis: the axes to average over.
         epsilon: added to the mean square; 1e-7 by default.
     """
-    scale = None if scale is None else jnp.asarray(scale)
-    return normalization.rms_norm(_floats(x), scale, axis, EPSILON if epsilon is None else epsilon)
+    x = _floats(x)
+    return normalization.rms_norm(x, _vector(scale, x, axis, "scale"), axis, EPSILON if epsilon is None else epsilon)
 
 
 @op
@@ -324,7 +340,20 @@ def dot_product_attention(
         )
     dtype = jnp.result_type(*arrays)
     q, k, v = (x.astype(dtype) for x in arrays)
+    if not q.shape[0] == k.shape[0] == v.shape[0] or k.shape[1:3] != v.shape[1:3] or q.shape[3] != k.shape[3]:
+        raise ShapeError(
+            "dot_product_attention expects keys as long as queries, and as many values as keys; received query "
+            f"{q.shape}, key {k.shape} and value {v.shape}"
+        )
     bias, mask = (None if x is None else jnp.atleast_2d(x) for x in (bias, mask))
+    wanted = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+    for name, x in {"mask": mask, "bias": bias}.items():
+        if x is not None and (
+            x.ndim > 4 or any(n not in (1, w) for n, w in zip(x.shape[::-1], wanted[::-1], strict=False))
+        ):
+            raise ShapeError(
+                f"{name} is expected to broadcast to (batch, heads, queries, keys) = {wanted}; received {x.shape}"
+            )
     if attn_logits_soft_cap is None:
         return attention.dot_product_attention(q, k, v, mask=mask, bias=bias, causal=is_causal, scale=scale)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
