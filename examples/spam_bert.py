@@ -75,7 +75,7 @@ def network():
         epochs=30,
         batch_size=16,
         learning_rate=5e-4,
-        pretrain_epochs=3,
+        pretrain_epochs=12,
         pretrain_learning_rate=2e-3,
         validation_fraction=0.0,
         class_weight="balanced",
