@@ -102,8 +102,10 @@ def _settings(work: Work, options: dict[str, Any], free: list[str]) -> dict[str,
     found = dict(options)
     for setting in free:
         name, equals, text = setting.partition("=")
-        if not equals or name not in defaults:
+        if not equals:
             raise ConfigError(f"--set {setting}: expected NAME=VALUE. {nearest(name, defaults)}")
+        if name not in defaults:
+            raise ConfigError(f"--set {setting}: the estimator has no argument {name!r}. {nearest(name, defaults)}")
         try:
             value = json.loads(text)
         except ValueError:

@@ -92,6 +92,7 @@ def test_wrong_use_is_one_line(run, tmp_path):
         ),
         ("train", "flowers.csv", "--target", "species", "--set", "membres=3"): "Did you mean 'members'",
         ("train", "flowers.csv", "--target", "species", "--set", "members"): "expected NAME=VALUE",
+        ("train", "flowers.csv", "--target", "species", "--set", "member=3"): "no argument 'member'. Did you mean 'members'",
         ("train", "flowers.csv", "--target", "species", "--set", "members=many"): "expected a value like 8",
         ("train", "flowers.csv", "--target", "species", "--set", "dropout=[1]"): "expected a value like 0.1",
         ("train", "flowers.csv", "--target", "species", "--out", "folder", "--overwrite"): "folder is not a run folder",
