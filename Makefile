@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := $(wildcard lamina/native/*.cc lamina/native/*.h) lamina/native/CMakeLists.txt
 
 .PHONY: demo test bench clean
 
@@ -27,7 +28,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lamina needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/%.installed: requirements/%.txt requirements/run.txt pyproject.toml | $(BIN)/python
+$(VENV)/%.installed: requirements/%.txt requirements/run.txt pyproject.toml $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/$*.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

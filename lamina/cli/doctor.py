@@ -7,6 +7,7 @@ import time
 
 import typer
 
+from lamina import native
 from lamina.core import __version__
 from lamina.core.cache import cache_folder
 
@@ -28,7 +29,7 @@ def doctor() -> None:
             rows[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             rows[name] = "missing; install it:  pip install " + name
-    rows["kernels"] = "portable (XLA's own)"
+    rows["kernels"] = native.load()[0]
     rows["cache"] = str(cache_folder())
     for name, value in rows.items():
         typer.echo(f"{name:<14}{value}")

@@ -9,14 +9,19 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lamina.core.loops import in_loop
 from lamina.core.typing import Array, Real
+from lamina.kernels.operation import Operation, call
 
+Arrays = Sequence[Array]
+Wanted = tuple[bool, ...]
 Sizes = int | Sequence[int]
 Pads = list[tuple[int, int]]
 
@@ -70,8 +75,10 @@ def conv(
     padding: str | Pads = "valid",
     dilation: Sizes = 1,
     groups: int = 1,
+    bias: Real[Array, " filters"] | None = None,
+    slope: float = 1.0,
 ) -> Real[Array, "batch *places filters"]:
-    r"""Convolution, :math:`y_{b,p,o} = \sum_{t,c} x_{b,\,sp+dt,\,c} \, k_{t,c,o}` (a correlation, as in all libraries).
+    r"""Convolution, :math:`y_{b,p,o} = \sigma(a_o + \sum_{t,c} x_{b,\,sp+dt,\,c} \, k_{t,c,o})` (a correlation, as usual).
 
     Args:
         x: shape ``(batch, *lengths, channels)``.
@@ -80,6 +87,8 @@ def conv(
         padding: as in :func:`pads_of`.
         dilation: the distance :math:`d` between what neighbouring entries of the kernel see.
         groups: channels and filters are cut into this many groups, each convolved on its own.
+        bias: :math:`a`, of shape ``(filters,)``.
+        slope: what :math:`\sigma` multiplies negative numbers by: 0 makes it the rectified linear unit.
 
     Returns:
         Shape ``(batch, *places, filters)``.
@@ -89,11 +98,49 @@ def conv(
     """
     rank = x.ndim - 2
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
-    dtype = jnp.result_type(x, kernel)
-    x, kernel = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
-    pads = pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    if _worth_products(x, kernel, strides, pads, dilation, groups):
-        x = lax.pad(x, jnp.zeros((), dtype), [(0, 0, 0), *((*pair, 0) for pair in pads), (0, 0, 0)])
+    pads = tuple(pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation))
+    arrays = _of_one_type(x, kernel, bias)
+    geometry = {"strides": strides, "pads": pads, "dilation": dilation, "groups": groups, "looped": in_loop()}
+    return CONVOLUTION(*arrays, **geometry, slope=float(slope))
+
+
+def _of_one_type(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Array, Array]:
+    dtype = jnp.result_type(x, kernel) if bias is None else jnp.result_type(x, kernel, bias)
+    return jnp.asarray(x, dtype), jnp.asarray(kernel, dtype), jnp.asarray(() if bias is None else bias, dtype)
+
+
+def _activated(x: Array, bias: Array, slope: float) -> Array:
+    x = x + bias if bias.size else x
+    if slope == 1:
+        return x
+    return jnp.where(x > 0, x, 0) + jnp.where(x != x, x, 0) if slope == 0 else jnp.where(x < 0, slope * x, x)
+
+
+def _undone(gradient: Array, result: Array, slope: float) -> Array:
+    """The gradient in front of the activation, which is told from its result."""
+    if slope == 1:
+        return gradient
+    if slope == 0:
+        return jnp.where(result > 0, gradient, 0)
+    return jnp.where(result < 0, slope * gradient, gradient)
+
+
+def _portable(x: Array, kernel: Array, bias: Array, *, slope: float, **geometry: Any) -> Array:
+    return _activated(_linear(x, kernel, **geometry), bias, slope)
+
+
+def _linear(
+    x: Array,
+    kernel: Array,
+    *,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    looped: bool,
+) -> Array:
+    if _worth_products(x, kernel, strides, pads, dilation, groups, looped):
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in pads), (0, 0, 0)])
         products = functools.partial(_products, strides=strides, dilation=dilation, groups=groups)
         # gradients make the big matrix again instead of keeping it: it takes more memory than all else together
         return jax.checkpoint(products)(x, kernel)
@@ -103,7 +150,7 @@ def conv(
         strides,
         pads,
         rhs_dilation=dilation,
-        dimension_numbers=_layout(rank),
+        dimension_numbers=_layout(x.ndim - 2),
         feature_group_count=groups,
     )
 
@@ -114,7 +161,7 @@ def _layout(rank: int) -> tuple[str, str, str]:
 
 
 def _worth_products(
-    x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, dilation: tuple[int, ...], groups: int
+    x: Array, kernel: Array, strides: tuple[int, ...], pads: Any, dilation: tuple[int, ...], groups: int, looped: bool
 ) -> bool:
     taps, places = math.prod(kernel.shape[:-2]), 1
     for n, k, s, pair, d in zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation, strict=True):
@@ -122,7 +169,7 @@ def _worth_products(
     fits = taps <= MAX_TAPS and 0 < x.shape[0] * places * taps * x.shape[-1] <= MAX_PATCHES
     plain = x.ndim == 4 and x.dtype == "float32" and groups == max(strides) == max(dilation) == 1 < taps
     large = 2 * x.shape[0] * places * kernel.size >= LARGE
-    return fits and not (plain and large and not in_loop()) and jax.default_backend() == "cpu"
+    return fits and not (plain and large and not looped) and jax.default_backend() == "cpu"
 
 
 def _taps(x: Array, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Array]:
@@ -210,8 +257,10 @@ def conv_transpose(
     padding: str = "valid",
     output_padding: Sizes | None = None,
     dilation: Sizes = 1,
+    bias: Real[Array, " filters"] | None = None,
+    slope: float = 1.0,
 ) -> Real[Array, "batch *places filters"]:
-    r"""The transpose of a convolution, :math:`y_{b,q,o} = \sum_{sp+dt=q} \sum_c x_{b,p,c} \, k_{t,o,c}`.
+    r"""The transpose of a convolution, :math:`y_{b,q,o} = \sigma(a_o + \sum_{sp+dt=q} \sum_c x_{b,p,c} \, k_{t,o,c})`.
 
     Each entry of the input adds the kernel, times itself, to the result.
 
@@ -222,6 +271,8 @@ def conv_transpose(
         padding: ``"valid"`` or ``"same"``, as in :func:`transpose_pads`.
         output_padding: how much longer each axis of the result is than its least length; ``None`` for Keras's rule.
         dilation: the distance :math:`d` between what neighbouring entries of the kernel add to.
+        bias: as in :func:`conv`.
+        slope: as in :func:`conv`.
 
     Returns:
         Shape ``(batch, *places, filters)``.
@@ -229,29 +280,238 @@ def conv_transpose(
     >>> conv_transpose(jnp.array([[[1.0], [2.0]]]), jnp.ones((2, 1, 1)), strides=2)[0, :, 0].tolist()
     [1.0, 1.0, 2.0, 2.0]
     """
-    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     rank = x.ndim - 2
-    *size, filters, channels = kernel.shape
+    size = kernel.shape[:-2]
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
     extra = (None,) * rank if output_padding is None else per_axis(output_padding, rank)
+    lengths, pads = [], []
+    for n, k, s, e, d in zip(x.shape[1:-1], size, strides, extra, dilation, strict=True):
+        before, after = transpose_pads(k, s, padding, e, d)
+        lengths.append((n - 1) * s + (k - 1) * d + 1 + before + after)
+        pads.append((-before, -after))
+    x, kernel, bias = _of_one_type(x, kernel, bias)
+    geometry = {"strides": strides, "pads": tuple(pads), "dilation": dilation, "groups": 1, "looped": in_loop()}
+    settings = {"lengths": tuple(lengths), "undone": 1.0, "slope": float(slope)}
+    return OUTER(x, jnp.zeros(0, x.dtype), kernel, bias, **geometry, **settings)
+
+
+def _outer_portable(
+    inner: Array,
+    result: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    lengths: tuple[int, ...],
+    undone: float,
+    slope: float,
+    **geometry: Any,
+) -> Array:
+    inner = _undone(inner, result, undone)
+    if geometry["groups"] == 1 and max(geometry["strides"]) > 1:
+        return _activated(_interleaved(inner, kernel, lengths, **geometry), bias, slope)
+    shape = jax.ShapeDtypeStruct((inner.shape[0], *lengths, kernel.shape[-2] * geometry["groups"]), inner.dtype)
+    (outer,) = jax.linear_transpose(lambda x: _linear(x, kernel, **geometry), shape)(inner)
+    return _activated(outer, bias, slope)
+
+
+def _interleaved(
+    x: Array,
+    kernel: Array,
+    lengths: tuple[int, ...],
+    *,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    looped: bool,
+) -> Array:
+    """The transposed convolution with strides.
+
+    The entries of the result at one remainder modulo the stride are a plain convolution with every stride-th entry of the
+    kernel. All remainders at once make a convolution with more filters, whose results are interleaved.
+    """
+    rank = x.ndim - 2
+    *size, filters, channels = kernel.shape
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     taps = [-(-r // s) for r, s in zip(reach, strides, strict=True)]
-
-    # The entries of the result at one remainder modulo the stride are a plain convolution with every stride-th entry of
-    # the kernel. All remainders at once make a convolution with more filters, whose results are interleaved.
     spread = [(0, m * s - r, d - 1) for m, s, r, d in zip(taps, strides, reach, dilation, strict=True)]
     kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), [*spread, (0, 0, 0), (0, 0, 0)])
     kernel = kernel.reshape(*itertools.chain(*zip(taps, strides, strict=True)), filters, channels)
     kernel = jnp.flip(kernel, range(0, 2 * rank, 2))
     kernel = kernel.transpose(*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank)
-    y = conv(x, kernel.reshape(*taps, channels, -1), padding=[(m - 1, m - 1) for m in taps])
+    ends = tuple((m - 1, m - 1) for m in taps)
+    ones = (1,) * rank
+    kernel = kernel.reshape(*taps, channels, -1)
+    y = _linear(x, kernel, strides=ones, pads=ends, dilation=ones, groups=1, looped=looped)
 
     places = [u * s for u, s in zip(y.shape[1:-1], strides, strict=True)]
     y = y.reshape(*y.shape[:-1], *strides, filters)
     interleaved = itertools.chain(*((1 + axis, 1 + rank + axis) for axis in range(rank)))
     y = y.transpose(0, *interleaved, 2 * rank + 1).reshape(x.shape[0], *places, filters)
-    ends = []
-    for k, s, m, r, e, d in zip(size, strides, taps, reach, extra, dilation, strict=True):
-        before, after = transpose_pads(k, s, padding, e, d)
-        ends.append((before, r + after - m * s, 0))
-    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    cut = [(-pair[0], n + pair[0] - u, 0) for pair, n, u in zip(pads, lengths, places, strict=True)]
+    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *cut, (0, 0, 0)])
+
+
+def _kernel_portable(
+    outer: Array, inner: Array, result: Array, *, size: tuple[int, ...], undone: float, **geometry: Any
+) -> tuple[Array, Array]:
+    inner = _undone(inner, result, undone)
+    shape = jax.ShapeDtypeStruct((*size, outer.shape[-1] // geometry["groups"], inner.shape[-1]), inner.dtype)
+    (kernel,) = jax.linear_transpose(lambda kernel: _linear(outer, kernel, **geometry), shape)(inner)
+    return kernel, jnp.sum(inner, range(inner.ndim - 1))
+
+
+# Each of the three is linear in what it is given, activation aside; the gradients of each are the other two.
+
+
+def _gradients(
+    primals: Arrays, results: Arrays, gradients: Arrays, wanted: Wanted, *, slope: float, **geometry: Any
+) -> list[Array | None]:
+    (x, kernel, _), (y,), (g,) = primals, results, gradients
+    result = jnp.zeros(0, g.dtype) if slope == 1 else y
+    nothing, lengths = jnp.zeros(0, g.dtype), x.shape[1:-1]
+    found: list[Array | None] = [None, None, None]
+    if wanted[0]:
+        found[0] = OUTER(g, result, kernel, nothing, lengths=lengths, undone=slope, slope=1.0, **geometry)
+    if wanted[1] or wanted[2]:
+        found[1:] = KERNEL(x, g, result, size=kernel.shape[:-2], undone=slope, **geometry)
+        found[2] = found[2] if primals[2].size else primals[2]
+    return found
+
+
+def _outer_gradients(
+    primals: Arrays,
+    results: Arrays,
+    gradients: Arrays,
+    wanted: Wanted,
+    *,
+    lengths: tuple[int, ...],
+    undone: float,
+    slope: float,
+    **geometry: Any,
+) -> list[Array | None]:
+    (inner, result, kernel, bias), (y,) = primals, results
+    g = _undone(gradients[0], y, slope)
+    found: list[Array | None] = [None, jnp.zeros_like(result), None, None]
+    if wanted[0]:
+        found[0] = _undone(CONVOLUTION(g, kernel, jnp.zeros(0, g.dtype), slope=1.0, **geometry), result, undone)
+    if wanted[2]:
+        found[2] = KERNEL(g, inner, result, size=kernel.shape[:-2], undone=undone, **geometry)[0]
+    if wanted[3]:
+        found[3] = jnp.sum(g, range(g.ndim - 1)) if bias.size else bias
+    return found
+
+
+def _kernel_gradients(
+    primals: Arrays,
+    results: Arrays,
+    gradients: Arrays,
+    wanted: Wanted,
+    *,
+    size: tuple[int, ...],
+    undone: float,
+    **geometry: Any,
+) -> list[Array | None]:
+    (outer, inner, result), (kernel, bias) = primals, gradients
+    found: list[Array | None] = [None, None, jnp.zeros_like(result)]
+    if wanted[0]:
+        settings = {"lengths": outer.shape[1:-1], "undone": undone, "slope": 1.0}
+        found[0] = OUTER(inner, result, kernel, jnp.zeros(0, inner.dtype), **settings, **geometry)
+    if wanted[1]:
+        found[1] = _undone(CONVOLUTION(outer, kernel, bias, slope=1.0, **geometry), result, undone)
+    return found
+
+
+def _native_supports(*arrays: Any, pads: tuple[tuple[int, int], ...], groups: int, **settings: Any) -> bool:
+    pictures = arrays[0].ndim in (3, 4) and all(a.dtype == "float32" for a in arrays) and arrays[0].size > 0
+    return pictures and min(map(min, pads)) >= 0
+
+
+def _plane(x: Array) -> Array:
+    """A sequence as a picture of height 1."""
+    return x[:, None] if x.ndim == 3 else x
+
+
+def _attributes(
+    strides: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int, looped: bool
+) -> dict[str, Any]:
+    def two(values: Sequence[int], missing: int) -> np.ndarray:
+        return np.array([*[missing] * (2 - len(values)), *values], "int64")
+
+    first = [pair[0] for pair in pads]
+    return {
+        "strides": two(strides, 1),
+        "pads": two(first, 0),
+        "dilation": two(dilation, 1),
+        "groups": np.int64(groups),
+    }
+
+
+def _native(x: Array, kernel: Array, bias: Array, *, slope: float, **geometry: Any) -> Array:
+    lengths = []
+    for n, k, s, pair, d in zip(
+        x.shape[1:-1], kernel.shape[:-2], geometry["strides"], geometry["pads"], geometry["dilation"], strict=True
+    ):
+        lengths.append((n + sum(pair) - (k - 1) * d - 1) // s + 1)
+    shape = jax.ShapeDtypeStruct((x.shape[0], *[1] * (2 - len(lengths)), *lengths, kernel.shape[-1]), "float32")
+    kernel = kernel[None] if kernel.ndim == 3 else kernel
+    y = call("convolution", shape, _plane(x), kernel, bias, slope=np.float32(slope), **_attributes(**geometry))
+    return y[:, 0] if x.ndim == 3 else y
+
+
+def _outer_native(
+    inner: Array,
+    result: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    lengths: tuple[int, ...],
+    undone: float,
+    slope: float,
+    **geometry: Any,
+) -> Array:
+    channels = kernel.shape[-2] * geometry["groups"]
+    shape = jax.ShapeDtypeStruct((inner.shape[0], *[1] * (2 - len(lengths)), *lengths, channels), "float32")
+    kernel = kernel[None] if kernel.ndim == 3 else kernel
+    result = _plane(result) if result.size else result
+    numbers = {"undone": np.float32(undone), "slope": np.float32(slope)}
+    y = call("convolution_outer", shape, _plane(inner), result, kernel, bias, **numbers, **_attributes(**geometry))
+    return y[:, 0] if inner.ndim == 3 else y
+
+
+def _kernel_native(
+    outer: Array, inner: Array, result: Array, *, size: tuple[int, ...], undone: float, **geometry: Any
+) -> tuple[Array, Array]:
+    shape = (*[1] * (2 - len(size)), *size, outer.shape[-1] // geometry["groups"], inner.shape[-1])
+    shapes = (jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct((inner.shape[-1],), "float32"))
+    result = _plane(result) if result.size else result
+    arrays = (_plane(outer), _plane(inner), result)
+    kernel, bias = call("convolution_kernel", shapes, *arrays, undone=np.float32(undone), **_attributes(**geometry))
+    return kernel.reshape(*size, *shape[-2:]), bias
+
+
+CONVOLUTION = Operation(
+    "convolution",
+    _portable,
+    native=_native,
+    targets=["convolution"],
+    supports=_native_supports,
+    backward=_gradients,
+)
+OUTER = Operation(
+    "convolution_outer",
+    _outer_portable,
+    native=_outer_native,
+    targets=["convolution_outer"],
+    supports=_native_supports,
+    backward=_outer_gradients,
+)
+KERNEL = Operation(
+    "convolution_kernel",
+    _kernel_portable,
+    multiple=True,
+    native=_kernel_native,
+    targets=["convolution_kernel"],
+    supports=_native_supports,
+    backward=_kernel_gradients,
+)

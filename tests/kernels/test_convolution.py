@@ -1,5 +1,7 @@
 """Convolution kernels against ``lax``, over sizes, strides, paddings, dilations and groups: values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,20 +158,24 @@ def test_higher_and_forward_derivatives():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_large_ones_are_xlas_own_but_not_inside_loops():
+def test_large_portable_ones_are_xlas_own_but_not_inside_loops():
     x, kernel = jnp.ones((16, 16, 16, 16)), jnp.ones((3, 3, 16, 64))
 
-    def used(fn, *args):
-        return "conv_general_dilated" in str(jax.make_jaxpr(fn)(*args))
-
-    def looped(x, kernel):
-        return scan(lambda carry, _: (carry + kernels.conv(x, kernel).sum(), None), 0.0, length=2)[0]
+    def used(x, kernel, looped=False, stride=1):
+        geometry = {"strides": (stride, stride), "pads": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+        portable = functools.partial(kernels.CONVOLUTION.portable, slope=1.0, looped=looped, **geometry)
+        return "conv_general_dilated" in str(jax.make_jaxpr(portable)(x, kernel, jnp.zeros(0)))
 
     assert 2 * 16 * 14 * 14 * kernel.size > kernels.LARGE
-    assert used(kernels.conv, x, kernel)
-    assert not used(kernels.conv, x[:1], kernel)
-    assert not used(lambda x, k: kernels.conv(x, k, strides=2), x, jnp.tile(kernel, (1, 1, 1, 4)))
-    assert not used(looped, x, kernel)
+    assert used(x, kernel)
+    assert not used(x[:1], kernel)
+    assert not used(x, jnp.tile(kernel, (1, 1, 1, 4)), stride=2)
+    assert not used(x, kernel, looped=True)
+
+    def total(x, kernel):
+        return scan(lambda carry, _: (carry + kernels.conv(x, kernel).sum(), None), 0.0, length=2)[0]
+
+    assert "looped=True" in str(jax.make_jaxpr(total)(x, kernel))
     assert not in_loop()
     rng = np.random.default_rng(0)
     same_with_gradients(

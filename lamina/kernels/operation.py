@@ -1,0 +1,167 @@
+"""Operations in two forms: a native one for CPUs, in C++, and a portable one in JAX that stands in everywhere else.
+
+Which one a program gets is decided when it is lowered for a platform, so that one traced program runs everywhere and can
+be exported. Derivatives of any order come from the portable form where no native one is given.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir, xla
+
+from lamina import native
+from lamina.core.typing import Array
+
+Arrays = tuple[Array, ...]
+
+
+class Operation:
+    """A function of arrays, and of settings given by name, as a primitive of JAX.
+
+    Args:
+        name: what programs call it.
+        portable: the function in JAX.
+        multiple: whether it gives a tuple of arrays rather than an array.
+        native: the same by kernels in C++; called when lowered for a CPU.
+        targets: the kernels it needs, by their names in ``lamina/native``.
+        supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
+        forward: for derivatives: the function's results, and whatever else :attr:`backward` wants to have.
+        backward: the gradients. Called with the arguments, what ``forward`` gave, the gradients of the results, and for
+            each argument whether its gradient is wanted; gives one for each argument, anything where it is not wanted.
+            Without it, derivatives are those of the portable form.
+
+    >>> square = Operation("square", portable=lambda x: x * x)
+    >>> float(square(3.0)), float(jax.grad(square)(3.0)), float(jax.grad(jax.grad(square))(3.0))
+    (9.0, 6.0, 2.0)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        portable: Callable[..., Any],
+        *,
+        multiple: bool = False,
+        native: Callable[..., Any] | None = None,
+        targets: Sequence[str] = (),
+        supports: Callable[..., bool] | None = None,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        backward: Callable[..., Sequence[Any]] | None = None,
+    ) -> None:
+        self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
+        self.supports, self.forward, self.backward = supports, forward, backward
+        self.primitive = Primitive(name)
+        self.primitive.multiple_results = True
+        self.primitive.def_impl(functools.partial(xla.apply_primitive, self.primitive))
+        self.primitive.def_abstract_eval(self._shapes)
+        mlir.register_lowering(self.primitive, mlir.lower_fun(self._portable, multiple_results=True))
+        if native is not None:
+            mlir.register_lowering(self.primitive, self._lower, platform="cpu")
+        batching.primitive_batchers[self.primitive] = self._batched
+        ad.primitive_jvps[self.primitive] = self._jvp
+        self.tangent = _tangent_of(self) if backward is not None else None
+
+    def __call__(self, *arrays: Any, **settings: Any) -> Any:
+        results = self.primitive.bind(*map(jnp.asarray, arrays), **settings)
+        return tuple(results) if self.multiple else results[0]
+
+    def is_native(self, *arrays: Any, **settings: Any) -> bool:
+        """Whether these arguments are computed by the native form when the program runs on a CPU."""
+        return (
+            self.native is not None
+            and native.load()[1].issuperset(self.targets)
+            and (self.supports is None or self.supports(*arrays, **settings))
+        )
+
+    def _portable(self, *arrays: Array, **settings: Any) -> list[Array]:
+        return self._listed(self.portable(*arrays, **settings))
+
+    def _shapes(self, *avals: Any, **settings: Any) -> list[Any]:
+        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
+        found = jax.eval_shape(functools.partial(self._portable, **settings), *shapes)
+        return [jax.core.ShapedArray(a.shape, a.dtype) for a in found]
+
+    def _lower(self, context: Any, *arrays: Any, **settings: Any) -> Any:
+        chosen = self._portable
+        if self.is_native(*context.avals_in, **settings):
+            chosen = self._native
+        return mlir.lower_fun(chosen, multiple_results=True)(context, *arrays, **settings)
+
+    def _native(self, *arrays: Array, **settings: Any) -> list[Array]:
+        assert self.native is not None
+        return self._listed(self.native(*arrays, **settings))
+
+    def _listed(self, results: Any) -> list[Array]:
+        return list(results) if self.multiple else [results]
+
+    def _batched(self, arrays: Sequence[Any], axes: Sequence[Any], **settings: Any) -> tuple[Any, list[int]]:
+        results = jax.vmap(functools.partial(self._portable, **settings), tuple(axes))(*arrays)
+        return results, [0] * len(results)
+
+    def _jvp(self, primals: Sequence[Any], tangents: Sequence[Any], **settings: Any) -> tuple[Any, Any]:
+        if self.tangent is None:
+            tangents = [ad.instantiate_zeros(t) for t in tangents]
+            return jax.jvp(functools.partial(self._portable, **settings), tuple(primals), tuple(tangents))
+        if self.forward is None:
+            results = residuals = self.primitive.bind(*primals, **settings)
+        else:
+            results, residuals = self.forward(*primals, **settings)
+            results = self._listed(results)
+        wanted = tuple(not isinstance(t, ad.Zero) for t in tangents)
+        given = [t for t in tangents if not isinstance(t, ad.Zero)]
+        leaves, tree = jax.tree.flatten(residuals)
+        moved = self.tangent.bind(
+            *primals, *leaves, *given, wanted=wanted, tree=tree, settings=tuple(sorted(settings.items()))
+        )
+        return results, moved
+
+
+def _tangent_of(operation: Operation) -> Primitive:
+    """The derivative of an operation at some place, a linear function, whose transpose is the operation's ``backward``."""
+    tangent = Primitive(f"{operation.name}_tangent")
+    tangent.multiple_results = True
+
+    def moved(*arrays: Any, wanted: tuple[bool, ...], tree: Any, settings: tuple[tuple[str, Any], ...]) -> list[Array]:
+        primals, given = arrays[: len(wanted)], iter(arrays[len(wanted) + tree.num_leaves :])
+        tangents = [next(given) if is_wanted else _no_tangent(p) for p, is_wanted in zip(primals, wanted, strict=True)]
+        return jax.jvp(functools.partial(operation._portable, **dict(settings)), primals, tuple(tangents))[1]
+
+    def shapes(*avals: Any, wanted: Any, tree: Any, settings: Any) -> list[Any]:
+        return operation._shapes(*avals[: len(wanted)], **dict(settings))
+
+    def transpose(cotangents: Sequence[Any], *arrays: Any, wanted: Any, tree: Any, settings: Any) -> list[Any]:
+        count = len(wanted)
+        cotangents = [ad.instantiate_zeros(c) for c in cotangents]
+        primals, leaves = arrays[:count], arrays[count : count + tree.num_leaves]
+        assert operation.backward is not None
+        gradients = operation.backward(primals, tree.unflatten(leaves), cotangents, wanted, **dict(settings))
+        found = [g for g, is_wanted in zip(gradients, wanted, strict=True) if is_wanted]
+        return [None] * (count + tree.num_leaves) + found
+
+    def batched(arrays: Sequence[Any], axes: Sequence[Any], **parameters: Any) -> tuple[Any, list[int]]:
+        results = jax.vmap(functools.partial(moved, **parameters), tuple(axes))(*arrays)
+        return results, [0] * len(results)
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **parameters: Any) -> tuple[Any, Any]:
+        tangents = [ad.instantiate_zeros(t) for t in tangents]
+        return jax.jvp(functools.partial(moved, **parameters), tuple(primals), tuple(tangents))
+
+    tangent.def_impl(functools.partial(xla.apply_primitive, tangent))
+    tangent.def_abstract_eval(shapes)
+    mlir.register_lowering(tangent, mlir.lower_fun(moved, multiple_results=True))
+    batching.primitive_batchers[tangent] = batched
+    ad.primitive_transposes[tangent] = transpose
+    ad.primitive_jvps[tangent] = jvp
+    return tangent
+
+
+def _no_tangent(primal: Array) -> Any:
+    return jnp.zeros(primal.shape, jax.dtypes.float0 if not jnp.issubdtype(primal.dtype, jnp.inexact) else primal.dtype)
+
+
+def call(target: str, results: Any, *arrays: Array, **attributes: Any) -> Any:
+    """Call a kernel of ``lamina/native``; see :func:`jax.ffi.ffi_call`."""
+    return jax.ffi.ffi_call(native.PREFIX + target, results)(*arrays, **attributes)

@@ -1,0 +1,329 @@
+// Convolutions over pictures, (batch, height, width, channels), with kernels (height, width, channels / groups, filters):
+// forward, and the gradients with respect to input, kernel and bias. A sequence is a picture of height 1.
+//
+// Each is a product of matrices in which the left one is never written out: what a place sees are runs of numbers in a few
+// rows of the picture. Bias and activation are applied to the sums while they are in registers; the gradients undo the
+// activation while they read.
+//
+// "Outer" is the side that the convolution comes from, with the larger picture; "inner" the one it goes to.
+
+#include "handlers.h"
+#include "product.h"
+
+namespace lamina {
+namespace {
+
+// What is worked on at once; also how many partial sums a kernel's gradient has, whatever the number of threads, so that
+// its bytes do not depend on it.
+constexpr int64_t PLACES = 192, PARTS = 4;
+
+struct Geometry {
+  int64_t batch, height, width, channels;    // outer
+  int64_t rows, columns, filters;            // inner
+  int64_t kernel_height, kernel_width, groups;
+  int64_t stride_y, stride_x, top, left, dilation_y, dilation_x;
+
+  int64_t group_channels() const { return channels / groups; }
+  int64_t group_filters() const { return filters / groups; }
+  int64_t taps() const { return kernel_height * kernel_width; }
+};
+
+// A buffer of this thread that keeps its memory, as fresh memory is slow.
+float* scratch(int which, int64_t size) {
+  thread_local std::vector<float> buffers[2];
+  auto& buffer = buffers[which];
+  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
+  return buffer.data();
+}
+
+// Reads the gradient at a place with the activation undone; the activation is told from its result.
+struct Undo {
+  const float* gradient;
+  const float* result;  // null where there was no activation
+  float slope;
+
+  void copy(int64_t from, int64_t count, float* to) const {
+    const float* g = gradient + from;
+    if (!result) {
+      std::memcpy(to, g, count * sizeof(float));
+      return;
+    }
+    const float* y = result + from;
+    if (slope == 0.0f)
+      for (int64_t i = 0; i < count; i++) to[i] = y[i] > 0.0f ? g[i] : 0.0f;
+    else
+      for (int64_t i = 0; i < count; i++) to[i] = y[i] < 0.0f ? slope * g[i] : g[i];
+  }
+};
+
+// A part of a picture with zeros around it: rows [first, first + rows) and columns [start, start + columns), of which some
+// may lie outside. Points into the picture itself where nothing has to be added or undone.
+struct Window {
+  const float* values;
+  int64_t row_length;  // in floats
+
+  Window(const Undo& picture, int64_t image, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t rows,
+         int64_t start, int64_t columns) {
+    int64_t base = image * height * width * channels;
+    if (!picture.result && first >= 0 && first + rows <= height && start == 0 && columns <= width) {
+      values = picture.gradient + base + first * width * channels;
+      row_length = width * channels;
+      return;
+    }
+    row_length = columns * channels;
+    float* to = scratch(0, rows * row_length);
+    int64_t from = std::max<int64_t>(start, 0), until = std::min(start + columns, width);
+    for (int64_t r = 0; r < rows; r++, to += row_length) {
+      int64_t y = first + r;
+      if (y < 0 || y >= height || from >= until) {
+        std::memset(to, 0, row_length * sizeof(float));
+        continue;
+      }
+      int64_t before = (from - start) * channels, count = (until - from) * channels;
+      std::memset(to, 0, before * sizeof(float));
+      picture.copy(base + (y * width + from) * channels, count, to + before);
+      std::memset(to + before + count, 0, (row_length - before - count) * sizeof(float));
+    }
+    values = scratch(0, 0);
+  }
+};
+
+// The outer rows or columns that the inner ones [first, first + count) see, from where and how many.
+struct Reach {
+  int64_t first, count;
+  Reach(int64_t first, int64_t count, int64_t stride, int64_t pad, int64_t size, int64_t dilation)
+      : first(first * stride - pad), count((count - 1) * stride + (size - 1) * dilation + 1) {}
+};
+
+// How many bands of rows a picture is cut into, so that few pictures keep all threads busy.
+int64_t bands(const ffi::ThreadPool& pool, int64_t batch, int64_t rows) {
+  int64_t wanted = 4 * pool.num_threads();
+  return batch >= wanted || pool.num_threads() == 1 ? 1 : std::min(rows, (wanted + batch - 1) / batch);
+}
+
+void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
+             float* inner) {
+  int64_t channels = g.group_channels(), filters = g.group_filters();
+  bool merged = g.groups == 1 && g.dilation_x == 1;  // neighbouring taps are one run
+  std::vector<Panels> weights(g.groups, Panels(g.taps() * channels, filters));
+  for (int64_t group = 0; group < g.groups; group++)
+    for (int64_t row = 0; row < g.taps() * channels; row++)
+      weights[group].set(row, kernel + row * g.filters + group * filters, 1);
+
+  int64_t parts = bands(pool, g.batch, g.rows);
+  Reach across(0, g.columns, g.stride_x, g.left, g.kernel_width, g.dilation_x);
+  parallel_for(pool, g.batch * parts, [&](int64_t task) {
+    int64_t image = task / parts, part = task % parts;
+    int64_t first = share(g.rows, part, parts), count = share(g.rows, part + 1, parts) - first;
+    Reach down(first, count, g.stride_y, g.top, g.kernel_height, g.dilation_y);
+    Window window({outer, nullptr, 1}, image, g.height, g.width, g.channels, down.first, down.count, across.first,
+                  across.count);
+    std::vector<int64_t> runs;
+    for (int64_t y = 0; y < g.kernel_height; y++)
+      for (int64_t x = 0; x < (merged ? 1 : g.kernel_width); x++)
+        runs.push_back(y * g.dilation_y * window.row_length + x * g.dilation_x * g.channels);
+    std::vector<const float*> seen(count * g.columns);
+    std::vector<float*> out(count * g.columns);
+    for (int64_t group = 0; group < g.groups; group++) {
+      for (int64_t r = 0, i = 0; r < count; r++)
+        for (int64_t c = 0; c < g.columns; c++, i++) {
+          seen[i] = window.values + r * g.stride_y * window.row_length + c * g.stride_x * g.channels + group * channels;
+          out[i] = inner + ((image * g.rows + first + r) * g.columns + c) * g.filters + group * filters;
+        }
+      Finish last{finish.bias ? finish.bias + group * filters : nullptr, finish.slope};
+      product(seen.data(), out.data(), seen.size(), runs, (merged ? g.kernel_width : 1) * channels, weights[group], last);
+    }
+  });
+}
+
+// For each outer place, what the inner places that see it send back through the kernel. Outer places at one remainder
+// modulo the strides are seen by the same taps, so each remainder ("phase") is a convolution of its own.
+void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
+                    float* outer) {
+  int64_t channels = g.group_channels(), filters = g.group_filters();
+  struct Tap {
+    int64_t tap, row, column;  // which one, and the inner place relative to the quotient of the outer one
+  };
+  struct Phase {
+    std::vector<Tap> taps;
+    std::vector<Panels> weights;
+  };
+  auto floor_div = [](int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); };
+  std::vector<Phase> phases(g.stride_y * g.stride_x);
+  int64_t low_row = 0, high_row = 0, low_column = 0, high_column = 0;
+  for (int64_t py = 0; py < g.stride_y; py++)
+    for (int64_t px = 0; px < g.stride_x; px++) {
+      Phase& phase = phases[py * g.stride_x + px];
+      for (int64_t y = g.kernel_height - 1; y >= 0; y--)
+        for (int64_t x = g.kernel_width - 1; x >= 0; x--) {
+          int64_t dy = py - y * g.dilation_y, dx = px - x * g.dilation_x;
+          if (dy % g.stride_y || dx % g.stride_x) continue;
+          Tap tap{y * g.kernel_width + x, floor_div(dy, g.stride_y), floor_div(dx, g.stride_x)};
+          low_row = std::min(low_row, tap.row), high_row = std::max(high_row, tap.row);
+          low_column = std::min(low_column, tap.column), high_column = std::max(high_column, tap.column);
+          phase.taps.push_back(tap);
+        }
+      for (int64_t group = 0; group < g.groups; group++) {
+        Panels weights(phase.taps.size() * filters, channels);
+        for (size_t t = 0; t < phase.taps.size(); t++)
+          for (int64_t k = 0; k < filters; k++)
+            weights.set(t * filters + k, kernel + phase.taps[t].tap * channels * g.filters + group * filters + k, g.filters);
+        phase.weights.push_back(std::move(weights));
+      }
+    }
+
+  int64_t parts = bands(pool, g.batch, g.height);
+  int64_t column_first = g.left / g.stride_x + low_column;
+  int64_t column_last = (g.width - 1 + g.left) / g.stride_x + high_column;
+  parallel_for(pool, g.batch * parts, [&](int64_t task) {
+    int64_t image = task / parts, part = task % parts;
+    int64_t first = share(g.height, part, parts), end = share(g.height, part + 1, parts);
+    int64_t row_first = (first + g.top) / g.stride_y + low_row, row_last = (end - 1 + g.top) / g.stride_y + high_row;
+    Window window(gradient, image, g.rows, g.columns, g.filters, row_first, row_last - row_first + 1, column_first,
+                  column_last - column_first + 1);
+    std::vector<const float*> seen;
+    std::vector<float*> out;
+    for (int64_t py = 0; py < g.stride_y; py++)
+      for (int64_t px = 0; px < g.stride_x; px++) {
+        const Phase& phase = phases[py * g.stride_x + px];
+        std::vector<int64_t> runs;
+        for (const Tap& tap : phase.taps) runs.push_back(tap.row * window.row_length + tap.column * g.filters);
+        for (int64_t group = 0; group < g.groups; group++) {
+          seen.clear(), out.clear();
+          for (int64_t y = first; y < end; y++) {
+            if ((y + g.top) % g.stride_y != py) continue;
+            for (int64_t x = 0; x < g.width; x++) {
+              if ((x + g.left) % g.stride_x != px) continue;
+              int64_t row = (y + g.top) / g.stride_y - row_first, column = (x + g.left) / g.stride_x - column_first;
+              seen.push_back(window.values + row * window.row_length + column * g.filters + group * filters);
+              out.push_back(outer + ((image * g.height + y) * g.width + x) * g.channels + group * channels);
+            }
+          }
+          Finish last{finish.bias ? finish.bias + group * channels : nullptr, finish.slope};
+          if (!seen.empty()) product(seen.data(), out.data(), seen.size(), runs, filters, phase.weights[group], last);
+        }
+      }
+  });
+}
+
+// Gradients of the kernel, and of a bias on the inner side (where wanted).
+void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
+                     float* bias) {
+  int64_t channels = g.group_channels(), filters = g.group_filters();
+  int64_t parts = std::min(PARTS, g.batch);
+  // gradients are copied where something is to be undone, or where rows end within a vector
+  bool copied = gradient.result || filters % LANES;
+  int64_t step = copied ? vectors(filters) * LANES : g.filters;
+  std::vector<std::vector<Panels>> totals(parts, std::vector<Panels>(g.groups, Panels(g.taps() * channels, filters)));
+  std::vector<std::vector<float>> biases(parts, std::vector<float>(bias ? g.filters : 0));
+  Reach across(0, g.columns, g.stride_x, g.left, g.kernel_width, g.dilation_x);
+  Reach down(0, g.rows, g.stride_y, g.top, g.kernel_height, g.dilation_y);
+
+  parallel_for(pool, parts, [&](int64_t part) {
+    std::vector<int64_t> places(g.taps() * channels);
+    std::vector<const float*> seen;
+    for (int64_t image = share(g.batch, part, parts); image < share(g.batch, part + 1, parts); image++) {
+      Window window({outer, nullptr, 1}, image, g.height, g.width, g.channels, down.first, down.count, across.first,
+                    across.count);
+      for (int64_t y = 0, i = 0; y < g.kernel_height; y++)
+        for (int64_t x = 0; x < g.kernel_width; x++)
+          for (int64_t c = 0; c < channels; c++, i++)
+            places[i] = y * g.dilation_y * window.row_length + x * g.dilation_x * g.channels + c;
+      int64_t count = g.rows * g.columns;
+      for (int64_t first = 0; first < count; first += PLACES) {
+        int64_t some = std::min(PLACES, count - first), at = (image * count + first) * g.filters;
+        for (int64_t group = 0; group < g.groups; group++) {
+          seen.clear();
+          for (int64_t p = first; p < first + some; p++)
+            seen.push_back(window.values + (p / g.columns) * g.stride_y * window.row_length +
+                           (p % g.columns) * g.stride_x * g.channels + group * channels);
+          const float* right = gradient.gradient + at + group * filters;
+          if (copied) {
+            float* to = scratch(1, some * step);
+            if (filters == step && g.groups == 1) {
+              gradient.copy(at, some * filters, to);
+            } else {
+              for (int64_t p = 0; p < some; p++) {
+                gradient.copy(at + p * g.filters + group * filters, filters, to + p * step);
+                std::fill(to + p * step + filters, to + (p + 1) * step, 0.0f);
+              }
+            }
+            right = to;
+          }
+          if (bias) {
+            float* total = &biases[part][group * filters];
+            for (int64_t p = 0; p < some; p++)
+              for (int64_t k = 0; k < filters; k++) total[k] += right[p * step + k];
+          }
+          add_outer(seen.data(), places, right, step, some, totals[part][group]);
+        }
+      }
+    }
+  });
+
+  for (int64_t group = 0; group < g.groups; group++) {
+    Panels& total = totals[0][group];
+    for (int64_t part = 1; part < parts; part++)
+      for (size_t i = 0; i < total.values.size(); i++) total.values[i] += totals[part][group].values[i];
+    for (int64_t panel = 0; panel < total.count(); panel++)
+      for (int64_t row = 0; row < total.depth; row++)
+        std::memcpy(kernel + row * g.filters + group * filters + total.starts[panel],
+                    &total.values[total.offsets[panel] + row * total.widths[panel] * LANES],
+                    total.valid(panel) * sizeof(float));
+  }
+  if (bias)
+    for (int64_t k = 0; k < g.filters; k++) {
+      bias[k] = 0;
+      for (int64_t part = 0; part < parts; part++) bias[k] += biases[part][k];
+    }
+}
+
+Geometry geometry(ffi::Span<const int64_t> outer, ffi::Span<const int64_t> kernel, ffi::Span<const int64_t> inner,
+                  Integers strides, Integers pads, Integers dilation, int64_t groups) {
+  return {outer[0],   outer[1],   outer[2], outer[3], inner[1], inner[2],    inner[3],   kernel[0],
+          kernel[1],  groups,     strides[0], strides[1], pads[0],  pads[1], dilation[0], dilation[1]};
+}
+
+ffi::Error convolution(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut y, Integers strides,
+                       Integers pads, Integers dilation, int64_t groups, float slope) {
+  auto g = geometry(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
+  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  forward(pool, g, x.typed_data(), kernel.typed_data(), {added, slope}, y->typed_data());
+  return ffi::Error::Success();
+}
+
+// The gradient of the outer side, and, with bias and activation, the transposed convolution.
+ffi::Error convolution_outer(ffi::ThreadPool pool, Floats gradient, Floats result, Floats kernel, Floats bias,
+                             FloatsOut outer, Integers strides, Integers pads, Integers dilation, int64_t groups,
+                             float undone, float slope) {
+  auto g = geometry(outer->dimensions(), kernel.dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
+  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  Undo undo{gradient.typed_data(), result.element_count() && undone != 1.0f ? result.typed_data() : nullptr, undone};
+  backward_outer(pool, g, undo, kernel.typed_data(), {added, slope}, outer->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error convolution_kernel(ffi::ThreadPool pool, Floats outer, Floats gradient, Floats result, FloatsOut kernel,
+                              FloatsOut bias, Integers strides, Integers pads, Integers dilation, int64_t groups,
+                              float undone) {
+  auto g = geometry(outer.dimensions(), kernel->dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
+  Undo undo{gradient.typed_data(), result.element_count() && undone != 1.0f ? result.typed_data() : nullptr, undone};
+  float* added = bias->element_count() ? bias->typed_data() : nullptr;
+  backward_kernel(pool, g, outer.typed_data(), undo, kernel->typed_data(), added);
+  return ffi::Error::Success();
+}
+
+#define GEOMETRY Attr<Integers>("strides").Attr<Integers>("pads").Attr<Integers>("dilation").Attr<int64_t>("groups")
+
+LAMINA_HANDLER(convolution, convolution,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().GEOMETRY.Attr<float>("slope"));
+LAMINA_HANDLER(convolution_outer, convolution_outer,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().GEOMETRY.Attr<float>("undone").Attr<float>("slope"));
+LAMINA_HANDLER(convolution_kernel, convolution_kernel,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().GEOMETRY.Attr<float>("undone"));
+
+}  // namespace
+}  // namespace lamina

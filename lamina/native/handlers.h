@@ -1,0 +1,67 @@
+// How kernels are offered to XLA, and how they share their work among its threads.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace lamina {
+
+namespace ffi = xla::ffi;
+
+using Floats = ffi::Buffer<ffi::F32>;
+using FloatsOut = ffi::Result<ffi::Buffer<ffi::F32>>;
+using Integers = ffi::Span<const int64_t>;
+
+// The handlers of this library, which lamina/native/__init__.py registers with JAX.
+struct Handler {
+  const char* name;
+  void* function;
+};
+
+inline std::vector<Handler>& handlers() {
+  static std::vector<Handler> all;
+  return all;
+}
+
+// Offers FUNCTION under NAME; what follows says how XLA's call becomes its arguments.
+#define LAMINA_HANDLER(NAME, FUNCTION, BINDING)                                             \
+  XLA_FFI_DEFINE_HANDLER(NAME##_handler, FUNCTION, BINDING);                                \
+  static const bool NAME##_offered =                                                        \
+      (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
+
+// Runs body(i) for each i in [0, count) on XLA's threads and on this one. This one takes part, so that it never waits for
+// helpers that do not start: it may itself be the last free thread of the pool.
+inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body) {
+  if (count <= 1 || pool.num_threads() <= 1) {
+    for (int64_t i = 0; i < count; i++) body(i);
+    return;
+  }
+  struct Job {
+    std::atomic<int64_t> next{0}, done{0};
+    int64_t count;
+    const std::function<void(int64_t)>* body;  // read only while a part is not done, when the caller still waits
+    void work() {
+      for (int64_t i; (i = next.fetch_add(1)) < count;) {
+        (*body)(i);
+        done.fetch_add(1);
+      }
+    }
+  };
+  auto job = std::make_shared<Job>();
+  job->count = count;
+  job->body = &body;
+  int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; i++) pool.Schedule([job] { job->work(); });
+  job->work();
+  while (job->done.load() < count) std::this_thread::yield();
+}
+
+// Where part `part` of `parts` of `count` things begins.
+inline int64_t share(int64_t count, int64_t part, int64_t parts) { return count * part / parts; }
+
+}  // namespace lamina

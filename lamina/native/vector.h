@@ -1,0 +1,59 @@
+// Vectors of floats, as long as the processor's registers, by the extensions that GCC and Clang share.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace lamina {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__AVX__)
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
+#else
+constexpr int LANES = 4, REGISTERS = 16;
+#endif
+
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t Mask __attribute__((vector_size(LANES * sizeof(float))));
+// the same, anywhere in memory
+typedef float Unaligned __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
+inline Vector all(float value) { return value - Vector{}; }
+
+// The first `count` numbers, zero after them.
+inline Vector load(const float* from, int64_t count) {
+  if (count >= LANES) return load(from);
+  Vector value{};
+  if (count > 0) std::memcpy(&value, from, count * sizeof(float));
+  return value;
+}
+
+inline void store(float* to, Vector value, int64_t count) {
+  if (count >= LANES)
+    store(to, value);
+  else if (count > 0)
+    std::memcpy(to, &value, count * sizeof(float));
+}
+
+inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+
+inline float sum(Vector value) {
+  float total = 0;
+  for (int i = 0; i < LANES; i++) total += value[i];
+  return total;
+}
+
+inline float largest(Vector value) {
+  float best = value[0];
+  for (int i = 1; i < LANES; i++) best = value[i] > best ? value[i] : best;
+  return best;
+}
+
+constexpr int64_t vectors(int64_t count) { return (count + LANES - 1) / LANES; }
+
+}  // namespace lamina
