@@ -6,14 +6,20 @@ times longer.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from lamina.core.typing import Array, Float, Real
 from lamina.kernels.convolution import Pads, Sizes, pads_of, per_axis
+from lamina.kernels.operation import Operation, call
+
+Numbers = tuple[int, ...]
+Pair = tuple[int, int]
 
 #: the longest window that is written out
 MAX_LENGTH = 64
@@ -36,11 +42,7 @@ def max_pool(
     >>> max_pool(jnp.array([[[1.0], [4.0], [2.0], [3.0]]]), 2)[0, :, 0].tolist()
     [4.0, 3.0]
     """
-    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    # from the last axis to the first, so that the first of equals in reading order wins
-    for axis, length, step, pads in reversed(_axes(x, size, strides, padding)):
-        x = _reduce(x, axis, length, step, pads, _larger, lax.max, lowest)
-    return x
+    return MAX_POOL(x, **_windows(x, size, strides, padding))
 
 
 def average_pool(
@@ -60,9 +62,34 @@ def average_pool(
     >>> average_pool(jnp.array([[[1.0], [4.0], [2.0]]]), 2, padding="same")[0, :, 0].tolist()
     [2.5, 2.0]
     """
+    return AVERAGE_POOL(x, **_windows(x, size, strides, padding))
+
+
+def _windows(x: Array, size: Sizes, strides: Sizes | None, padding: str | Pads) -> dict[str, Any]:
+    """Size, steps and padding of the windows along each axis, as the operations take them."""
+    rank = x.ndim - 2
+    size, strides = per_axis(size, rank), per_axis(size if strides is None else strides, rank)
+    return {"size": size, "strides": strides, "pads": tuple(pads_of(x.shape[1:-1], size, strides, padding))}
+
+
+def _axes(size: Numbers, strides: Numbers, pads: Sequence[Pair]) -> list[tuple[int, int, int, Pair]]:
+    """For each axis with something to do, the last one first: its index, the window's length and step, and the padding."""
+    axes = list(zip(range(1, len(size) + 1), size, strides, pads, strict=True))
+    return [entry for entry in reversed(axes) if entry[1:] != (1, 1, (0, 0))]
+
+
+def _max_portable(x: Array, **windows: Any) -> Array:
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    # from the last axis to the first, so that the first of equals in reading order wins
+    for axis, length, step, pads in _axes(**windows):
+        x = _reduce(x, axis, length, step, pads, _larger, lax.max, lowest)
+    return x
+
+
+def _average_portable(x: Array, **windows: Any) -> Array:
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     x = x.astype(jnp.promote_types(dtype, "float32"))
-    for axis, length, step, pads in reversed(_axes(x, size, strides, padding)):
+    for axis, length, step, pads in _axes(**windows):
         n = x.shape[axis]
         x = _reduce(x, axis, length, step, pads, jnp.add, lax.add, 0)
         start = np.arange(x.shape[axis]) * step - pads[0]
@@ -71,15 +98,75 @@ def average_pool(
     return x.astype(dtype)
 
 
-def _axes(
-    x: Array, size: Sizes, strides: Sizes | None, padding: str | Pads
-) -> list[tuple[int, int, int, tuple[int, int]]]:
-    """For each axis with something to do: its index, the window's length and step, and the padding."""
-    rank = x.ndim - 2
-    size, strides = per_axis(size, rank), per_axis(size if strides is None else strides, rank)
-    pads = pads_of(x.shape[1:-1], size, strides, padding)
-    axes = list(zip(range(1, rank + 1), size, strides, pads, strict=True))
-    return [entry for entry in axes if entry[1:] != (1, 1, (0, 0))]
+def _max_gradient_portable(x: Array, y: Array, gradient: Array, **windows: Any) -> Array:
+    return jax.vjp(lambda x: _max_portable(x, **windows), x)[1](gradient)[0]
+
+
+def _average_gradient_portable(gradient: Array, *, lengths: Numbers, **windows: Any) -> Array:
+    shape = jax.ShapeDtypeStruct((gradient.shape[0], *lengths, gradient.shape[-1]), gradient.dtype)
+    return jax.linear_transpose(lambda x: _average_portable(x, **windows), shape)(gradient)[0]
+
+
+def _native_supports(x: Any, *others: Any, size: Numbers, pads: Sequence[Pair], **windows: Any) -> bool:
+    # a window that is padding alone has no mean; the portable form says what it gives
+    inside = all(max(pair) < length for pair, length in zip(pads, size, strict=True))
+    return x.dtype == "float32" and x.ndim in (3, 4) and x.size > 0 and inside and min(map(min, pads)) >= 0
+
+
+def _native(target: str, lengths: Numbers, *arrays: Array, **windows: Any) -> Array:
+    """Call a kernel whose result has these lengths. To the kernels a sequence is a picture of height 1."""
+    flat = len(lengths) == 1
+    shape = (arrays[0].shape[0], *[1] * flat, *lengths, arrays[0].shape[-1])
+    attributes = {
+        "size": np.array([*[1] * flat, *windows["size"]], "int64"),
+        "strides": np.array([*[1] * flat, *windows["strides"]], "int64"),
+        "pads": np.array([*[0] * flat, *(pair[0] for pair in windows["pads"])], "int64"),
+    }
+    arrays = tuple(a[:, None] for a in arrays) if flat else arrays
+    result = call(target, jax.ShapeDtypeStruct(shape, "float32"), *arrays, **attributes)
+    return result[:, 0] if flat else result
+
+
+def _places(x: Array, size: Numbers, strides: Numbers, pads: Sequence[Pair]) -> Numbers:
+    lengths = zip(x.shape[1:-1], size, strides, pads, strict=True)
+    return tuple((n + sum(pair) - k) // s + 1 for n, k, s, pair in lengths)
+
+
+MAX_POOL: Operation = Operation(
+    "max_pool",
+    _max_portable,
+    native=lambda x, **windows: _native("max_pool", _places(x, **windows), x, **windows),
+    targets=["max_pool"],
+    supports=_native_supports,
+    backward=lambda primals, results, gradients, wanted, **windows: [
+        MAX_POOL_GRADIENT(*primals, *results, *gradients, **windows)
+    ],
+)
+MAX_POOL_GRADIENT: Operation = Operation(
+    "max_pool_gradient",
+    _max_gradient_portable,
+    native=lambda x, *others, **windows: _native("max_pool_gradient", x.shape[1:-1], x, *others, **windows),
+    targets=["max_pool_gradient"],
+    supports=_native_supports,
+)
+AVERAGE_POOL: Operation = Operation(
+    "average_pool",
+    _average_portable,
+    native=lambda x, **windows: _native("average_pool", _places(x, **windows), x, **windows),
+    targets=["average_pool"],
+    supports=_native_supports,
+    backward=lambda primals, results, gradients, wanted, **windows: [
+        AVERAGE_POOL_GRADIENT(*gradients, lengths=primals[0].shape[1:-1], **windows)
+    ],
+)
+AVERAGE_POOL_GRADIENT: Operation = Operation(
+    "average_pool_gradient",
+    _average_gradient_portable,
+    native=lambda g, *, lengths, **windows: _native("average_pool_gradient", lengths, g, **windows),
+    targets=["average_pool_gradient"],
+    supports=_native_supports,
+    backward=lambda primals, results, gradients, wanted, *, lengths, **windows: [AVERAGE_POOL(*gradients, **windows)],
+)
 
 
 def _larger(best: Array, other: Array) -> Array:
