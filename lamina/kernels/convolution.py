@@ -423,8 +423,10 @@ def _kernel_gradients(
 
 
 def _native_supports(*arrays: Any, pads: tuple[tuple[int, int], ...], groups: int, **settings: Any) -> bool:
-    pictures = arrays[0].ndim in (3, 4) and all(a.dtype == "float32" for a in arrays) and arrays[0].size > 0
-    return pictures and min(map(min, pads)) >= 0
+    plain = arrays[0].ndim in (3, 4) and all(a.dtype == "float32" for a in arrays) and arrays[0].size > 0
+    # groups of few channels leave the vectors half empty
+    full = groups == 1 or min(a.shape[-1] for a in arrays if a.ndim > 1) >= 8 * groups
+    return plain and full and min(map(min, pads)) >= 0
 
 
 def _plane(x: Array) -> Array:

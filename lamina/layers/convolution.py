@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lamina.activations import leaky_relu, relu
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
@@ -28,6 +29,8 @@ __all__ = [
 
 Sizes = int | Sequence[int]
 Activation = str | Callable[[Array], Array] | None
+#: activations that the kernels apply in passing, and what they multiply negative numbers by
+SLOPES: tuple[tuple[Any, float], ...] = ((None, 1.0), (relu, 0.0), (leaky_relu, 0.2))
 
 
 class BaseConv(Spatial):
@@ -44,6 +47,7 @@ class BaseConv(Spatial):
     """
 
     paddings: tuple[str, ...] = ()
+    kernel: Variable
     bias: Variable
 
     def __init__(
@@ -100,6 +104,14 @@ class BaseConv(Spatial):
         if self.padding == "valid":
             sizes = zip(self.kernel_size, self.dilation_rate, strict=True)
             self.check_window(shape, [(k - 1) * d + 1 for k, d in sizes])
+
+    def convolved(self, kernel: Callable[..., Array], inputs: Array, *settings: Any) -> Array:
+        """What the kernel makes of the inputs, with bias and activation, in the layer's own order of axes."""
+        slope = next((slope for activation, slope in SLOPES if activation is self.activation), None)
+        bias = self.bias.value if self.use_bias else None
+        passing = {"bias": bias, "slope": 1.0 if slope is None else slope}
+        x = self.own_format(kernel(self.channels_last(inputs), self.kernel.value, *settings, **passing))
+        return x if slope is not None else self.activation(x)
 
     def finish(self, x: Array) -> Array:
         """Bias, the layer's own order of axes, activation."""
@@ -185,16 +197,7 @@ class Conv(BaseConv):
 
     def call(self, inputs: Array) -> Array:
         self.check_reach(inputs.shape)
-        return self.finish(
-            kernels.conv(
-                self.channels_last(inputs),
-                self.kernel.value,
-                self.strides,
-                self.padding,
-                self.dilation_rate,
-                self.groups,
-            )
-        )
+        return self.convolved(kernels.conv, inputs, self.strides, self.padding, self.dilation_rate, self.groups)
 
 
 class ConvTranspose(BaseConv):
@@ -268,16 +271,8 @@ class ConvTranspose(BaseConv):
             self.bias = self.weight("bias", (self.filters,))
 
     def call(self, inputs: Array) -> Array:
-        return self.finish(
-            kernels.conv_transpose(
-                self.channels_last(inputs),
-                self.kernel.value,
-                self.strides,
-                self.padding,
-                self.output_padding,
-                self.dilation_rate,
-            )
-        )
+        settings = (self.strides, self.padding, self.output_padding, self.dilation_rate)
+        return self.convolved(kernels.conv_transpose, inputs, *settings)
 
 
 @registry.register("layers", "Convolution1D")

@@ -1,0 +1,54 @@
+// exp, sigmoid and tanh of vectors, within 4e-7 of the true value relative to it. A NaN stays one, and infinity is taken
+// for what it is. Results of exp that are too small for a normal float are zero.
+#pragma once
+
+#include <limits>
+
+#include "vector.h"
+
+namespace lamina {
+
+inline Vector exp(Vector x) {
+  constexpr float HIGHEST = 88.72283f, LOWEST = -87.33654f;  // where the result leaves the normal floats
+  constexpr float SHIFT = 12582912.0f;                       // 1.5 * 2^23: added, it rounds to a whole number
+  // exp(x) = 2^n exp(r) with |r| <= log(2) / 2; log(2) in two parts, so that r is exact
+  Vector shifted = x * 1.44269504f + SHIFT;
+  Vector n = shifted - SHIFT;
+  Vector r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  Vector series = all(1.9875691500e-4f);
+  series = series * r + 1.3981999507e-3f;
+  series = series * r + 8.3334519073e-3f;
+  series = series * r + 4.1665795894e-2f;
+  series = series * r + 1.6666665459e-1f;
+  series = series * r + 5.0000001201e-1f;
+  series = series * (r * r) + r + 1.0f;
+  // times 2^n: n, still in the last bits of `shifted`, is added to the exponent
+  Mask bits = reinterpret_cast<Mask>(series) + (reinterpret_cast<Mask>(shifted) << 23);
+  Vector result = x <= HIGHEST ? reinterpret_cast<Vector>(bits) : x + std::numeric_limits<float>::infinity();
+  return x < LOWEST ? Vector{} : result;
+}
+
+inline Vector sigmoid(Vector x) { return 1.0f / (1.0f + exp(-x)); }
+
+// A quotient of polynomials up to where the result rounds to 1.
+inline Vector tanh(Vector x) {
+  constexpr float END = 7.99881172f;
+  Vector clamped = x > END ? all(END) : x;
+  clamped = clamped < -END ? all(-END) : clamped;
+  Vector square = clamped * clamped;
+  Vector top = all(-2.76076847742355e-16f);
+  top = top * square + 2.00018790482477e-13f;
+  top = top * square + -8.60467152213735e-11f;
+  top = top * square + 5.12229709037114e-08f;
+  top = top * square + 1.48572235717979e-05f;
+  top = top * square + 6.37261928875436e-04f;
+  top = top * square + 4.89352455891786e-03f;
+  Vector bottom = all(1.19825839466702e-06f);
+  bottom = bottom * square + 1.18534705686654e-04f;
+  bottom = bottom * square + 2.26843463243900e-03f;
+  bottom = bottom * square + 4.89352518554385e-03f;
+  return clamped * (top / bottom);
+}
+
+}  // namespace lamina
