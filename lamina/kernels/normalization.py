@@ -1,12 +1,17 @@
 """Normalization: means and variances, and what is made of them. All computed in at least single precision."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lamina.core.errors import ShapeError
 from lamina.core.typing import Array, Float, Real, Shaped
+from lamina.kernels.operation import Operation, call
 
 
 def _exact(x: Array) -> Array:
@@ -115,8 +120,36 @@ def layer_norm(
     [[-1.0, 1.0]]
     """
     axes = positive_axes(axis, x.ndim)
+    if axes == (x.ndim - 1,):
+        return LAYER_NORM(x, *_of_columns(x, gamma, beta), epsilon=float(epsilon), centered=True)
     mean, variance = moments(x, axes)
     return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
+
+
+def batch_norm(
+    x: Float[Array, "*shape"],
+    gamma: Real[Array, " channels"] | None = None,
+    beta: Real[Array, " channels"] | None = None,
+    epsilon: float = 1e-3,
+) -> tuple[Float[Array, "*shape"], Float[Array, " channels"], Float[Array, " channels"]]:
+    """Normalize each channel over all other axes.
+
+    Args:
+        x: shape ``(..., channels)``.
+        gamma: what to multiply by, shape ``(channels,)``.
+        beta: what to add, likewise.
+        epsilon: added to the variance.
+
+    Returns:
+        What has the shape of ``x``, and mean and variance of each channel, ``(channels,)`` each.
+
+    Ioffe and Szegedy (2015), https://arxiv.org/abs/1502.03167
+
+    >>> y, mean, variance = batch_norm(jnp.array([[1.0, 5.0], [3.0, 5.0]]), epsilon=1.0)
+    >>> mean.tolist(), variance.tolist(), y[:, 1].tolist()
+    ([2.0, 5.0], [1.0, 0.0], [0.0, 0.0])
+    """
+    return BATCH_NORM(x, *_of_columns(x, gamma, beta), epsilon=float(epsilon))
 
 
 def rms_norm(
@@ -139,6 +172,8 @@ def rms_norm(
     [[1.0, -1.0]]
     """
     axes, exact = positive_axes(axis, x.ndim), _exact(x)
+    if axes == (x.ndim - 1,):
+        return LAYER_NORM(x, *_of_columns(x, scale, None), epsilon=float(epsilon), centered=False)
     mean_square = jnp.mean(jnp.square(exact), axes, keepdims=True)
     result = exact * lax.rsqrt(mean_square + jnp.asarray(epsilon, exact.dtype))
     if scale is not None:
@@ -194,3 +229,150 @@ def unit_norm(
     square = jnp.sum(jnp.square(exact), positive_axes(axis, x.ndim), keepdims=True)
     # the bound is put on the square, so that the gradient at zero is finite
     return (exact * lax.rsqrt(jnp.maximum(square, jnp.asarray(epsilon**2, exact.dtype)))).astype(x.dtype)
+
+
+def _of_columns(x: Array, gamma: Array | None, beta: Array | None) -> tuple[Array, Array]:
+    """Scale and offset of the columns in the precision of the computation, empty where there is none."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return tuple(jnp.zeros(0, dtype) if v is None else v.astype(dtype) for v in (gamma, beta))  # type: ignore[return-value]
+
+
+def _affine(normal: Array, gamma: Array, beta: Array) -> Array:
+    normal = normal * gamma if gamma.size else normal
+    return normal + beta if beta.size else normal
+
+
+def _layer_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered: bool) -> tuple[Array, Array, Array]:
+    """The result, and mean and inverse deviation of each row."""
+    exact = _exact(x)
+    mean = jnp.mean(exact, -1, keepdims=True) if centered else jnp.zeros((*x.shape[:-1], 1), exact.dtype)
+    square = jnp.mean(jnp.square(exact - mean), -1, keepdims=True)
+    scale = lax.rsqrt(square + jnp.asarray(epsilon, exact.dtype))
+    return _affine((exact - mean) * scale, gamma, beta).astype(x.dtype), mean[..., 0], scale[..., 0]
+
+
+def _layer_norm_gradient(
+    x: Array, gamma: Array, mean: Array, scale: Array, gradient: Array, *, centered: bool
+) -> tuple[Array, Array, Array]:
+    scale, given, rows = scale[..., None], _exact(gradient), tuple(range(x.ndim - 1))
+    normal = (_exact(x) - mean[..., None]) * scale
+    weighted = given * gamma if gamma.size else given
+    change = weighted - normal * jnp.mean(weighted * normal, -1, keepdims=True)
+    change = change - jnp.mean(weighted, -1, keepdims=True) if centered else change
+    return (change * scale).astype(x.dtype), jnp.sum(given * normal, rows), jnp.sum(given, rows)
+
+
+def _batch_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float) -> tuple[Array, Array, Array]:
+    mean, variance = moments(x, range(x.ndim - 1))
+    scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
+    return (
+        _affine((_exact(x) - mean) * scale, gamma, beta).astype(x.dtype),
+        mean.reshape(-1),
+        variance.reshape(-1),
+    )
+
+
+def _batch_norm_gradient(
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    variance: Array,
+    gradient: Array,
+    mean_given: Array,
+    variance_given: Array,
+    *,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    rows, given, deviation = tuple(range(x.ndim - 1)), _exact(gradient), _exact(x) - mean
+    scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
+    total, projected = jnp.sum(given, rows), jnp.sum(given * deviation, rows)
+    weight, count = scale * gamma if gamma.size else scale, x.size // x.shape[-1]
+    of_x = (2 * variance_given - weight * jnp.square(scale) * projected) / count
+    change = given * weight + deviation * of_x + (mean_given - weight * total) / count
+    return change.astype(x.dtype), projected * scale, total
+
+
+def _native_supports(x: Any, *others: Any, **settings: Any) -> bool:
+    return x.dtype == "float32" and x.size > 0
+
+
+def _shapes(x: Array, *others: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(shape, "float32") for shape in (x.shape, *others)]
+
+
+def _layer_norm_native(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered: bool) -> Any:
+    rows = x.shape[:-1]
+    return call(
+        "layer_norm", _shapes(x, rows, rows), x, gamma, beta, epsilon=np.float32(epsilon), centered=bool(centered)
+    )
+
+
+def _columns_native(target: str, x: Array, *arrays: Array, **settings: Any) -> Any:
+    settings = {name: np.float32(v) if isinstance(v, float) else v for name, v in settings.items()}
+    return call(target, _shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
+
+
+def _sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
+    """Gradients of what was there; empty for what was not."""
+    return [g if p.size else p for p, g in zip(primals, gradients, strict=True)]
+
+
+def _layer_norm_backward(
+    primals: Any, residuals: Any, gradients: Any, wanted: Any, *, epsilon: float, centered: bool
+) -> list[Array]:
+    x, gamma, _ = primals
+    return _sized(primals, LAYER_NORM_GRADIENT(x, gamma, *residuals, *gradients, centered=centered))
+
+
+def _layer_norm_forward(*primals: Array, **settings: Any) -> tuple[Array, Any]:
+    y, *residuals = LAYER_NORM_FORWARD(*primals, **settings)
+    return y, residuals
+
+
+def _batch_norm_backward(primals: Any, results: Any, gradients: Any, wanted: Any, *, epsilon: float) -> list[Array]:
+    (x, gamma, _), (_, mean, variance) = primals, results
+    return _sized(primals, BATCH_NORM_GRADIENT(x, gamma, mean, variance, *gradients, epsilon=epsilon))
+
+
+LAYER_NORM = Operation(
+    "layer_norm",
+    lambda *arrays, **settings: _layer_norm(*arrays, **settings)[0],
+    native=lambda *arrays, **settings: _layer_norm_native(*arrays, **settings)[0],
+    targets=["layer_norm"],
+    supports=_native_supports,
+    forward=_layer_norm_forward,
+    backward=_layer_norm_backward,
+)
+LAYER_NORM_FORWARD = Operation(
+    "layer_norm_forward",
+    _layer_norm,
+    multiple=True,
+    native=_layer_norm_native,
+    targets=["layer_norm"],
+    supports=_native_supports,
+)
+LAYER_NORM_GRADIENT = Operation(
+    "layer_norm_gradient",
+    _layer_norm_gradient,
+    multiple=True,
+    native=functools.partial(_columns_native, "layer_norm_gradient"),
+    targets=["layer_norm_gradient"],
+    supports=_native_supports,
+)
+BATCH_NORM = Operation(
+    "batch_norm",
+    _batch_norm,
+    multiple=True,
+    native=functools.partial(_columns_native, "batch_norm"),
+    targets=["batch_norm"],
+    supports=_native_supports,
+    backward=_batch_norm_backward,
+)
+BATCH_NORM_GRADIENT = Operation(
+    "batch_norm_gradient",
+    _batch_norm_gradient,
+    multiple=True,
+    native=functools.partial(_columns_native, "batch_norm_gradient"),
+    targets=["batch_norm_gradient"],
+    supports=_native_supports,
+)

@@ -208,6 +208,11 @@ class BatchNormalization(_Affine):
     def call(self, inputs: Array, training: bool = False, mask: Array | None = None) -> Array:
         channels = kernels.positive_axes(self.axis, inputs.ndim)
         gamma, beta = self.scale_and_offset()
+        if training and self.trainable and mask is None and not self.renorm and channels == (inputs.ndim - 1,):
+            result, mean, variance = kernels.batch_norm(inputs, gamma, beta, self.epsilon)
+            _follow(self.moving_mean, mean, self.momentum)
+            _follow(self.moving_variance, variance, self.momentum)
+            return result
         if training and self.trainable:
             others = [axis for axis in range(inputs.ndim) if axis not in channels]
             moments = kernels.moments(inputs, others, self._wide(mask, inputs))
