@@ -1,0 +1,136 @@
+"""Every operation's native form against its portable one in double precision, and what an operation is to JAX."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lamina import native
+from lamina.kernels import convolution, normalization, pooling
+from lamina.kernels.operation import Operation
+
+
+def geometry(strides, pads, dilation, groups=1):
+    return {"strides": strides, "pads": pads, "dilation": dilation, "groups": groups, "looped": False}
+
+
+WIDE = geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+ODD = geometry((2, 3), ((0, 1), (2, 0)), (2, 1))
+GROUPS = geometry((1, 2), ((1, 0), (1, 1)), (1, 1), 2)
+LINE = geometry((2,), ((2, 1),), (3,))
+WINDOWS = {
+    "apart": {"size": (2, 2), "strides": (2, 2), "pads": ((0, 0), (0, 0))},
+    "over": {"size": (3, 2), "strides": (2, 1), "pads": ((1, 1), (0, 1))},
+    "line": {"size": (3,), "strides": (4,), "pads": ((1, 0),)},
+}
+
+# operation, settings, shapes of its arguments
+CASES = [
+    (convolution.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 5, 6, 3), (3, 3, 3, 70), (70,)]),
+    (convolution.CONVOLUTION, ODD | {"slope": 0.2}, [(3, 9, 8, 5), (2, 3, 5, 33), (33,)]),
+    (convolution.CONVOLUTION, GROUPS | {"slope": 1.0}, [(2, 6, 5, 16), (2, 3, 8, 32), (0,)]),
+    (convolution.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
+    (
+        convolution.OUTER,
+        ODD | {"lengths": (9, 8), "undone": 0.0, "slope": 1.0},
+        [(3, 4, 3, 20), (3, 4, 3, 20), (2, 3, 18, 20), (0,)],
+    ),
+    (convolution.OUTER, LINE | {"lengths": (17,), "undone": 1.0, "slope": 0.2}, [(2, 7, 19), (0,), (3, 4, 19), (4,)]),
+    (convolution.KERNEL, WIDE | {"size": (3, 3), "undone": 0.3}, [(3, 5, 6, 7), (3, 5, 6, 40), (3, 5, 6, 40)]),
+    (convolution.KERNEL, LINE | {"size": (3,), "undone": 1.0}, [(5, 17, 4), (5, 7, 16), (0,)]),
+    *(
+        (pooling.MAX_POOL, WINDOWS[name], [shape])
+        for name, shape in [("apart", (2, 5, 6, 19)), ("over", (2, 6, 5, 3)), ("line", (3, 11, 4))]
+    ),
+    *(
+        (pooling.AVERAGE_POOL, WINDOWS[name], [shape])
+        for name, shape in [("apart", (2, 5, 6, 19)), ("over", (2, 6, 5, 3)), ("line", (3, 11, 4))]
+    ),
+    (pooling.AVERAGE_POOL_GRADIENT, WINDOWS["over"] | {"lengths": (6, 5)}, [(2, 3, 5, 3)]),
+    (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
+    (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": False}, [(300, 8), (8,), (0,)]),
+    (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
+    (normalization.BATCH_NORM, {"epsilon": 1e-3}, [(2, 13, 12, 21), (21,), (21,)]),
+    (normalization.BATCH_NORM, {"epsilon": 1e-3}, [(300, 3), (0,), (0,)]),
+]
+NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler to build kernels with")
+def test_kernels_were_built():
+    how, names = native.load()
+    assert how.startswith("native, for ")
+    assert {"convolution", "max_pool", "layer_norm"} <= names
+
+
+@NATIVE
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_native_against_portable_in_double_precision(number):
+    operation, settings, shapes = CASES[number]
+    rng = np.random.default_rng(number)
+    arrays = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    assert operation.is_native(*arrays, **settings)
+
+    def with_gradients(*arrays):
+        results, vjp = jax.vjp(lambda *arrays: operation(*arrays, **settings), *arrays)
+        weights = jax.tree.map(lambda r: jnp.cos(jnp.arange(r.size, dtype=r.dtype)).reshape(r.shape), results)
+        return results, vjp(weights)
+
+    found = jax.jit(with_gradients)(*arrays)
+    with jax.enable_x64(True):
+        doubled = [array.astype("float64") for array in arrays]
+        assert not operation.is_native(*doubled, **settings)
+        expected = jax.jit(with_gradients)(*doubled)
+    for mine, exact in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert mine.dtype == "float32"
+        assert mine.shape == exact.shape
+        np.testing.assert_allclose(mine, exact, rtol=0, atol=2e-6 * max(np.abs(exact).max(initial=0), 1))
+
+
+@NATIVE
+def test_not_a_number_stays_one():
+    x = jnp.ones((1, 4, 4, 2)).at[0, 1, 1, 0].set(jnp.nan)
+    for slope in 0.0, 0.2, 1.0:
+        assert np.isnan(convolution.conv(x, jnp.ones((1, 1, 2, 3)), slope=slope)[0, 1, 1]).all()
+    assert np.isnan(pooling.max_pool(x, 2)[0, 0, 0, 0])
+    assert np.isnan(normalization.layer_norm(x)[0, 1, 1]).all()
+
+
+def test_the_form_is_chosen_when_lowered():
+    x, kernel = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
+    traced = jax.jit(convolution.conv).trace(x, kernel)
+    assert ("lamina.convolution" in traced.lower(lowering_platforms=("cpu",)).as_text()) == bool(native.load()[1])
+    assert "lamina.convolution" not in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_an_operation_can_be_mapped_and_differentiated_twice():
+    def slow(x):
+        return jnp.sum(x * x) * x
+
+    cube = Operation(
+        "test_cube", slow, backward=lambda p, r, g, w: [jnp.sum(g[0] * p[0]) * 2 * p[0] + g[0] * jnp.sum(p[0] ** 2)]
+    )
+    x, v = jnp.array([1.0, 2.0]), jnp.array([0.5, -1.0])
+
+    def energy(fn):
+        return lambda x: jnp.sum(jnp.sin(fn(x)))
+
+    for order in (
+        jax.grad,
+        lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) * v)),
+        jax.hessian,
+        lambda f: lambda x: jax.jvp(f, (x,), (v,))[1],
+        lambda f: lambda x: jax.vmap(jax.grad(f))(jnp.stack([x, v])),
+    ):
+        np.testing.assert_allclose(order(energy(cube))(x), order(energy(slow))(x), rtol=2e-5)
+
+
+@NATIVE
+def test_the_environment_can_ask_for_the_portable_forms(monkeypatch):
+    monkeypatch.setenv("LAMINA_KERNELS", "portable")
+    assert native.load.__wrapped__() == ("portable, as LAMINA_KERNELS says", frozenset())
+    monkeypatch.setenv("LAMINA_KERNELS", "fast")
+    with pytest.raises(ValueError, match="LAMINA_KERNELS is 'native' or 'portable'; received 'fast'"):
+        native.load.__wrapped__()
