@@ -4,29 +4,14 @@
 // Each is a product of matrices in which the left one is never written out: what a place sees are runs of numbers in a few
 // rows of the picture. Bias and activation are applied to the sums while they are in registers; the gradients undo the
 // activation while they read.
-//
-// "Outer" is the side that the convolution comes from, with the larger picture; "inner" the one it goes to.
 
-#include "handlers.h"
+#include "convolution.h"
 #include "product.h"
 
 namespace lamina {
 namespace {
 
-// What is worked on at once; also how many partial sums a kernel's gradient has, whatever the number of threads, so that
-// its bytes do not depend on it.
-constexpr int64_t PLACES = 192, PARTS = 4;
-
-struct Geometry {
-  int64_t batch, height, width, channels;    // outer
-  int64_t rows, columns, filters;            // inner
-  int64_t kernel_height, kernel_width, groups;
-  int64_t stride_y, stride_x, top, left, dilation_y, dilation_x;
-
-  int64_t group_channels() const { return channels / groups; }
-  int64_t group_filters() const { return filters / groups; }
-  int64_t taps() const { return kernel_height * kernel_width; }
-};
+constexpr int64_t PLACES = 192;  // that a kernel's gradient works on at once
 
 // A buffer of this thread that keeps its memory, as fresh memory is slow.
 float* scratch(int which, int64_t size) {
@@ -35,26 +20,6 @@ float* scratch(int which, int64_t size) {
   if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
   return buffer.data();
 }
-
-// Reads the gradient at a place with the activation undone; the activation is told from its result.
-struct Undo {
-  const float* gradient;
-  const float* result;  // null where there was no activation
-  float slope;
-
-  void copy(int64_t from, int64_t count, float* to) const {
-    const float* g = gradient + from;
-    if (!result) {
-      std::memcpy(to, g, count * sizeof(float));
-      return;
-    }
-    const float* y = result + from;
-    if (slope == 0.0f)
-      for (int64_t i = 0; i < count; i++) to[i] = y[i] > 0.0f ? g[i] : 0.0f;
-    else
-      for (int64_t i = 0; i < count; i++) to[i] = y[i] < 0.0f ? slope * g[i] : g[i];
-  }
-};
 
 // A part of a picture with zeros around it: rows [first, first + rows) and columns [start, start + columns), of which some
 // may lie outside. Points into the picture itself where nothing has to be added or undone.
@@ -116,7 +81,7 @@ void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const
     int64_t image = task / parts, part = task % parts;
     int64_t first = share(g.rows, part, parts), count = share(g.rows, part + 1, parts) - first;
     Reach down(first, count, g.stride_y, g.top, g.kernel_height, g.dilation_y);
-    Window window({outer, nullptr, 1}, image, g.height, g.width, g.channels, down.first, down.count, across.first,
+    Window window(Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
                   across.count);
     std::vector<int64_t> runs;
     for (int64_t y = 0; y < g.kernel_height; y++)
@@ -223,7 +188,7 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
     std::vector<int64_t> places(g.taps() * channels);
     std::vector<const float*> seen;
     for (int64_t image = share(g.batch, part, parts); image < share(g.batch, part + 1, parts); image++) {
-      Window window({outer, nullptr, 1}, image, g.height, g.width, g.channels, down.first, down.count, across.first,
+      Window window(Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
                     across.count);
       for (int64_t y = 0, i = 0; y < g.kernel_height; y++)
         for (int64_t x = 0; x < g.kernel_width; x++)
@@ -278,15 +243,9 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
     }
 }
 
-Geometry geometry(ffi::Span<const int64_t> outer, ffi::Span<const int64_t> kernel, ffi::Span<const int64_t> inner,
-                  Integers strides, Integers pads, Integers dilation, int64_t groups) {
-  return {outer[0],   outer[1],   outer[2], outer[3], inner[1], inner[2],    inner[3],   kernel[0],
-          kernel[1],  groups,     strides[0], strides[1], pads[0],  pads[1], dilation[0], dilation[1]};
-}
-
 ffi::Error convolution(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut y, Integers strides,
                        Integers pads, Integers dilation, int64_t groups, float slope) {
-  auto g = geometry(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
+  Geometry g(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
   const float* added = bias.element_count() ? bias.typed_data() : nullptr;
   forward(pool, g, x.typed_data(), kernel.typed_data(), {added, slope}, y->typed_data());
   return ffi::Error::Success();
@@ -296,20 +255,18 @@ ffi::Error convolution(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bia
 ffi::Error convolution_outer(ffi::ThreadPool pool, Floats gradient, Floats result, Floats kernel, Floats bias,
                              FloatsOut outer, Integers strides, Integers pads, Integers dilation, int64_t groups,
                              float undone, float slope) {
-  auto g = geometry(outer->dimensions(), kernel.dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
+  Geometry g(outer->dimensions(), kernel.dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
   const float* added = bias.element_count() ? bias.typed_data() : nullptr;
-  Undo undo{gradient.typed_data(), result.element_count() && undone != 1.0f ? result.typed_data() : nullptr, undone};
-  backward_outer(pool, g, undo, kernel.typed_data(), {added, slope}, outer->typed_data());
+  backward_outer(pool, g, Undo(gradient, result, undone), kernel.typed_data(), {added, slope}, outer->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error convolution_kernel(ffi::ThreadPool pool, Floats outer, Floats gradient, Floats result, FloatsOut kernel,
                               FloatsOut bias, Integers strides, Integers pads, Integers dilation, int64_t groups,
                               float undone) {
-  auto g = geometry(outer.dimensions(), kernel->dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
-  Undo undo{gradient.typed_data(), result.element_count() && undone != 1.0f ? result.typed_data() : nullptr, undone};
+  Geometry g(outer.dimensions(), kernel->dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
   float* added = bias->element_count() ? bias->typed_data() : nullptr;
-  backward_kernel(pool, g, outer.typed_data(), undo, kernel->typed_data(), added);
+  backward_kernel(pool, g, outer.typed_data(), Undo(gradient, result, undone), kernel->typed_data(), added);
   return ffi::Error::Success();
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "vector.h"
+#include "convolution.h"
 
 namespace lamina {
 
@@ -53,16 +53,24 @@ struct Finish {
   float slope = 1.0f;
 };
 
-inline Vector activated(Vector value, float slope) {
-  if (slope == 1.0f) return value;
-  if (slope == 0.0f) return value < 0.0f ? Vector{} : value;  // a NaN stays one
-  return value < 0.0f ? value * slope : value;
+// Several places at once for narrow panels: the rows' addresses are then read less often than their numbers.
+template <int MR, int NV, int STEPS>
+inline void add_steps(const float* const* row, int64_t at, const float* w, Vector (&total)[MR][NV]) {
+  Vector right[STEPS][NV];
+  for (int s = 0; s < STEPS; s++)
+    for (int j = 0; j < NV; j++) right[s][j] = load(w + (s * NV + j) * LANES);
+  for (int i = 0; i < MR; i++) {
+    const float* left = row[i] + at;
+    for (int s = 0; s < STEPS; s++)
+      for (int j = 0; j < NV; j++) total[i][j] += left[s] * right[s][j];
+  }
 }
 
 template <int MR, int NV>
 void product_panel(const float* const* rows, float* const* out, int64_t count, const int64_t* runs, int64_t run_count,
                    int64_t length, const float* weights, int64_t start, int64_t valid, Finish finish) {
   Vector bias[NV];
+  constexpr int STEPS = NV == 1 ? 4 : NV == 2 ? 2 : 1;
   for (int j = 0; j < NV; j++) bias[j] = finish.bias ? load(finish.bias + start + j * LANES, valid - j * LANES) : Vector{};
   for (int64_t first = 0; first < count; first += MR) {
     // rows past the last one are the last one again, and not stored
@@ -74,14 +82,8 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
     const float* w = weights;
     for (int64_t run = 0; run < run_count; run++) {
       int64_t at = runs[run], end = at + length;
-      for (; at < end; at++, w += NV * LANES) {
-        Vector right[NV];
-        for (int j = 0; j < NV; j++) right[j] = load(w + j * LANES);
-        for (int i = 0; i < MR; i++) {
-          Vector left = all(row[i][at]);
-          for (int j = 0; j < NV; j++) total[i][j] += left * right[j];
-        }
-      }
+      for (; at + STEPS <= end; at += STEPS, w += STEPS * NV * LANES) add_steps<MR, NV, STEPS>(row, at, w, total);
+      for (; at < end; at++, w += NV * LANES) add_steps<MR, NV, 1>(row, at, w, total);
     }
     int64_t stored = std::min<int64_t>(MR, count - first);
     for (int i = 0; i < MR; i++) {

@@ -9,6 +9,7 @@ import pytest
 
 from lamina import native
 from lamina.kernels import convolution, normalization, pooling
+from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
 
@@ -19,6 +20,7 @@ def geometry(strides, pads, dilation, groups=1):
 WIDE = geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
 ODD = geometry((2, 3), ((0, 1), (2, 0)), (2, 1))
 GROUPS = geometry((1, 2), ((1, 0), (1, 1)), (1, 1), 2)
+APART = geometry((2, 1), ((1, 1), (1, 0)), (1, 2), 19)
 LINE = geometry((2,), ((2, 1),), (3,))
 WINDOWS = {
     "apart": {"size": (2, 2), "strides": (2, 2), "pads": ((0, 0), (0, 0))},
@@ -28,18 +30,20 @@ WINDOWS = {
 
 # operation, settings, shapes of its arguments
 CASES = [
-    (convolution.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 5, 6, 3), (3, 3, 3, 70), (70,)]),
-    (convolution.CONVOLUTION, ODD | {"slope": 0.2}, [(3, 9, 8, 5), (2, 3, 5, 33), (33,)]),
-    (convolution.CONVOLUTION, GROUPS | {"slope": 1.0}, [(2, 6, 5, 16), (2, 3, 8, 32), (0,)]),
-    (convolution.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
+    (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 5, 6, 3), (3, 3, 3, 70), (70,)]),
+    (convolutions.CONVOLUTION, ODD | {"slope": 0.2}, [(3, 9, 8, 5), (2, 3, 5, 33), (33,)]),
+    (convolutions.CONVOLUTION, GROUPS | {"slope": 1.0}, [(2, 6, 5, 16), (2, 3, 8, 32), (0,)]),
+    (convolutions.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
+    (convolutions.CONVOLUTION, APART | {"slope": 0.0}, [(5, 6, 5, 19), (2, 3, 1, 19), (19,)]),
+    (convolutions.CONVOLUTION, APART | {"slope": 1.0}, [(2, 6, 5, 19), (2, 3, 1, 19), (0,)]),
     (
-        convolution.OUTER,
+        convolutions.OUTER,
         ODD | {"lengths": (9, 8), "undone": 0.0, "slope": 1.0},
         [(3, 4, 3, 20), (3, 4, 3, 20), (2, 3, 18, 20), (0,)],
     ),
-    (convolution.OUTER, LINE | {"lengths": (17,), "undone": 1.0, "slope": 0.2}, [(2, 7, 19), (0,), (3, 4, 19), (4,)]),
-    (convolution.KERNEL, WIDE | {"size": (3, 3), "undone": 0.3}, [(3, 5, 6, 7), (3, 5, 6, 40), (3, 5, 6, 40)]),
-    (convolution.KERNEL, LINE | {"size": (3,), "undone": 1.0}, [(5, 17, 4), (5, 7, 16), (0,)]),
+    (convolutions.OUTER, LINE | {"lengths": (17,), "undone": 1.0, "slope": 0.2}, [(2, 7, 19), (0,), (3, 4, 19), (4,)]),
+    (convolutions.KERNEL, WIDE | {"size": (3, 3), "undone": 0.3}, [(3, 5, 6, 7), (3, 5, 6, 40), (3, 5, 6, 40)]),
+    (convolutions.KERNEL, LINE | {"size": (3,), "undone": 1.0}, [(5, 17, 4), (5, 7, 16), (0,)]),
     *(
         (pooling.MAX_POOL, WINDOWS[name], [shape])
         for name, shape in [("apart", (2, 5, 6, 19)), ("over", (2, 6, 5, 3)), ("line", (3, 11, 4))]
