@@ -34,7 +34,7 @@ from lamina.families.transformer_training import Batches, optimizer_for
 from lamina.losses import SparseCategoricalCrossentropy
 
 #: the share of tokens that a network has to guess in pretraining
-GUESSED = 0.15
+GUESSED = 0.2
 
 
 class TransformerClassifier(ClassifierMixin, Family):
@@ -44,7 +44,9 @@ class TransformerClassifier(ClassifierMixin, Family):
         layers: the number of blocks.
         width: the length of a token's vector.
         heads: heads of attention, a divisor of ``width``.
-        context: how many tokens of a text are seen; the rest is cut off.
+        context: how many tokens are seen at a time.
+        pieces: into how many pieces of ``context`` tokens a longer text is cut, each of which is judged, and the judgements
+            averaged; what is beyond is cut off.
         dropout: the fraction to drop in training.
         tokenizer: ``"bpe"`` for byte pairs learnt from the texts, or ``"characters"``.
         vocabulary_size: the number of byte-pair tokens.
@@ -96,6 +98,7 @@ class TransformerClassifier(ClassifierMixin, Family):
         width: int = 128,
         heads: int = 4,
         context: int = 128,
+        pieces: int = 4,
         dropout: float = 0.1,
         tokenizer: str = "bpe",
         vocabulary_size: int = 4000,
@@ -119,6 +122,7 @@ class TransformerClassifier(ClassifierMixin, Family):
         self.width = width
         self.heads = heads
         self.context = context
+        self.pieces = pieces
         self.dropout = dropout
         self.tokenizer = tokenizer
         self.vocabulary_size = vocabulary_size
@@ -155,9 +159,7 @@ class TransformerClassifier(ClassifierMixin, Family):
             mask = tokenizer.mask
             if mask is None:
                 raise ConfigError("the tokenizer of this encoder has no mask token, so it cannot be pretrained.")
-            limit = self.context_
-            long = tokenizer.encode(texts)
-            rows = padded([row[at : at + limit] for row in long for at in range(0, len(row), limit)])
+            rows = padded(self._pieces(texts, all_of_them=True)[0])
             kept, watched = held_out(len(rows), self.validation_fraction, seed)
             model = MaskedLanguageModel(transformer)
             shapes = {"tokens": rows.shape[1], "places": 1}
@@ -210,15 +212,21 @@ class TransformerClassifier(ClassifierMixin, Family):
                 model = self.model_
             else:
                 model, self.classes_ = self._network(texts, len(classes)), classes
-            rows = padded(self.tokenizer_.encode(texts, self.context_))
-            kept, watched = held_out(len(rows), self.validation_fraction, seed, labels)
+            pieces, texts_of = self._pieces(texts)
+            kept, watched = held_out(len(texts), self.validation_fraction, seed, labels)
+            weights = len(pieces) / len(texts) / np.bincount(texts_of)[texts_of]  # every text counts as much
+            x, y, weights = padded(pieces), labels[texts_of], weights.astype("float32")
+            now, later = np.isin(texts_of, kept), np.isin(texts_of, watched)
             batch, epochs = whole("batch_size", self.batch_size), whole("epochs", self.epochs)
-            steps = -(-len(kept) // batch)
+            steps = -(-int(now.sum()) // batch)
             self._train(
                 model,
-                rows[kept],
-                labels[kept],
-                validation=ArrayData((rows[watched], labels[watched]), len(watched), batch) if len(watched) else None,
+                x[now],
+                y[now],
+                sample_weight=weights[now],
+                validation=ArrayData((x[later], y[later], weights[later]), later.sum(), batch)
+                if len(watched)
+                else None,
                 loss="sparse_categorical_crossentropy",
                 metrics=["accuracy"],
                 optimizer=optimizer_for(self.learning_rate, self.warmup, self.weight_decay, epochs * steps),
@@ -227,6 +235,17 @@ class TransformerClassifier(ClassifierMixin, Family):
                 class_weight=class_weights(self.class_weight, self.classes_, labels[kept]),
             )
         return self
+
+    def _pieces(self, texts: list[str], all_of_them: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
+        """Pieces of up to ``context`` tokens, each with the text's first token in front, and which text each is of."""
+        size = max(self.context_ - 1, 1)
+        limit = None if all_of_them else 1 + size * whole("pieces", self.pieces)
+        pieces, texts_of = [], []
+        for number, row in enumerate(self.tokenizer_.encode(texts, limit)):
+            for at in range(1, max(len(row), 2), size):
+                pieces.append(np.concatenate([row[:1], row[at : at + size]])[: self.context_])
+                texts_of.append(number)
+        return pieces, np.array(texts_of)
 
     def _network(self, texts: list[str], classes: int) -> TextClassifier:
         before = self._pretrained()
@@ -281,7 +300,11 @@ class TransformerClassifier(ClassifierMixin, Family):
             raise StateError(
                 "this TransformerClassifier is pretrained, but knows no classes yet.\nWrite:  model.fit(X, y)"
             )
-        return outputs(self.model_, self.tokenizer_.encode(texts_in(X), self.context_), self.context_)
+        pieces, texts_of = self._pieces(texts_in(X))
+        shares = outputs(self.model_, pieces, self.context_)
+        total = np.zeros((texts_of[-1] + 1, shares.shape[1]), shares.dtype)
+        np.add.at(total, texts_of, shares)
+        return total / np.bincount(texts_of)[:, None].astype(shares.dtype)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each text."""

@@ -1,12 +1,27 @@
-"""Attention: how much each query takes from each value, by the likeness of query and key."""
+"""Attention: how much each query takes from each value, by the likeness of query and key.
+
+On CPUs the kernel in ``lamina/native/attention.cc`` never writes out the weights. Where they are wanted, or where a bias
+is added to the scores, :func:`attention_weights` and :func:`weighted_sum` work with them in full.
+"""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core.errors import ShapeError
 from lamina.core.typing import Array, Bool, Float, Real, Shaped
+from lamina.kernels.operation import Operation, call
+
+Arrays = Sequence[Any]
+#: how many heads of queries and of keys lie in one array; None where queries, keys and values are three arrays
+Joined = tuple[int, int] | None
+
+#: farther than any two positions
+FAR = 2**30
 
 
 def masked_softmax(
@@ -76,25 +91,7 @@ def attention_weights(
     Returns:
         Shape ``(batch, heads, queries, keys)``, in the dtype of ``query``. Rows that may see no key are zero.
     """
-    batch, queries, heads, dim = query.shape
-    keys, key_heads = key.shape[1:3]
-    _check_heads(heads, key_heads)
-    scale = 1 / math.sqrt(dim) if scale is None else scale
-    # a half-precision product is accumulated and kept in single precision up to the softmax
-    exact = jnp.promote_types(query.dtype, jnp.float32)
-    query = query * jnp.asarray(scale, query.dtype)
-    if heads == key_heads:
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=exact)
-    else:
-        grouped = query.reshape(batch, queries, key_heads, heads // key_heads, dim)
-        scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=exact)
-        scores = scores.reshape(batch, heads, queries, keys)
-    if bias is not None:
-        scores = scores + bias.astype(exact)
-    band = band_mask(queries, keys, causal, window)
-    if mask is not None:
-        band = mask.astype(bool) if band is None else jnp.logical_and(mask, band)
-    return masked_softmax(scores, band).astype(query.dtype)
+    return masked_softmax(*_scores(query, key, mask, bias, causal, window, scale)).astype(query.dtype)
 
 
 def weighted_sum(
@@ -156,10 +153,195 @@ def dot_product_attention(
     >>> dot_product_attention(x, x, x, causal=True).shape
     (2, 5, 4, 8)
     """
-    weights = attention_weights(query, key, mask=mask, bias=bias, causal=causal, window=window, scale=scale)
-    return weighted_sum(weights, value)
+    if bias is not None:
+        weights = attention_weights(query, key, mask=mask, bias=bias, causal=causal, window=window, scale=scale)
+        return weighted_sum(weights, value)
+    _check_heads(query.shape[2], key.shape[2])
+    return _attention(query, key, value, mask=mask, joined=None, causal=causal, window=window, scale=scale)
+
+
+def self_attention(
+    projected: Float[Array, "batch length all_heads dim"],
+    *,
+    key_heads: int | None = None,
+    mask: Shaped[Array, "*#batch_and_heads #length #length"] | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+) -> Float[Array, "batch length heads dim"]:
+    """:func:`dot_product_attention` of queries, keys and values that lie beside each other, as one product gives them.
+
+    On CPUs this spares taking them apart, and putting their gradients together.
+
+    Args:
+        projected: shape ``(batch, length, heads + 2 * key_heads, dim)``: the heads of queries, of keys, of values.
+        key_heads: how many heads of keys, and of values, there are; as many as of queries if none is given.
+        mask: see :func:`dot_product_attention`, as for the rest.
+
+    Returns:
+        Shape ``(batch, length, heads, dim)``.
+
+    Raises:
+        ShapeError: if the heads do not make up queries, keys and values.
+
+    >>> self_attention(jnp.ones((2, 5, 12, 8)), causal=True).shape
+    (2, 5, 4, 8)
+    """
+    count = projected.shape[2]
+    if key_heads is None and count % 3:
+        raise ShapeError(f"{count} heads cannot be as many of queries as of keys and of values")
+    key_heads = count // 3 if key_heads is None else key_heads
+    heads = count - 2 * key_heads
+    if heads < 1:
+        raise ShapeError(f"{count} heads cannot hold {key_heads} of keys, as many of values, and some of queries")
+    _check_heads(heads, key_heads)
+    settings = {"causal": causal, "window": window, "scale": scale}
+    return _attention(projected, mask=mask, joined=(heads, key_heads), **settings)
+
+
+def _attention(*arrays: Array, mask: Array | None, scale: Any, **settings: Any) -> Array:
+    if mask is None:
+        mask = jnp.zeros((0, 0, 0, 0), bool)
+    mask = mask.astype(bool).reshape((1,) * (4 - mask.ndim) + mask.shape)
+    scale = 1 / math.sqrt(arrays[0].shape[-1]) if scale is None else float(scale)
+    return ATTENTION(*arrays, mask, scale=scale, **settings)
+
+
+def _scores(
+    query: Array,
+    key: Array,
+    mask: Array | None,
+    bias: Array | None,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+) -> tuple[Array, Array | None]:
+    """Scores, ``(batch, heads, queries, keys)``, and which of them count."""
+    batch, queries, heads, dim = query.shape
+    keys, key_heads = key.shape[1:3]
+    _check_heads(heads, key_heads)
+    scale = 1 / math.sqrt(dim) if scale is None else scale
+    # a half-precision product is accumulated and kept in single precision up to the softmax
+    exact = jnp.promote_types(query.dtype, jnp.float32)
+    query = query * jnp.asarray(scale, query.dtype)
+    if heads == key_heads:
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=exact)
+    else:
+        grouped = query.reshape(batch, queries, key_heads, heads // key_heads, dim)
+        scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=exact)
+        scores = scores.reshape(batch, heads, queries, keys)
+    if bias is not None:
+        scores = scores + bias.astype(exact)
+    band = band_mask(queries, keys, causal, window)
+    if mask is not None:
+        band = mask.astype(bool) if band is None else jnp.logical_and(mask, band)
+    return scores, band
 
 
 def _check_heads(heads: int, key_heads: int) -> None:
     if heads % key_heads:
         raise ShapeError(f"{heads} heads of queries cannot share {key_heads} heads of keys and values evenly")
+
+
+def _parts(arrays: Arrays, joined: Joined) -> Arrays:
+    """Query, key and value."""
+    return arrays if joined is None else jnp.split(arrays[0], [joined[0], sum(joined)], axis=2)
+
+
+def _portable(*arrays: Any, joined: Joined, **settings: Any) -> Any:
+    *given, mask = arrays
+    query, key, value = _parts(given, joined)
+    return weighted_sum(attention_weights(query, key, mask=mask if mask.size else None, **settings), value)
+
+
+def _forward_portable(*arrays: Any, joined: Joined, **settings: Any) -> Any:
+    *given, mask = arrays
+    query, key, _ = _parts(given, joined)
+    scores, seen = _scores(query, key, mask if mask.size else None, None, **settings)
+    logarithms = jax.nn.logsumexp(scores, axis=-1)
+    if seen is not None:
+        logarithms = jax.nn.logsumexp(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2), axis=-1)
+        logarithms = jnp.where(jnp.any(seen, axis=-1), logarithms, 0)
+    return _portable(*arrays, joined=joined, **settings), logarithms
+
+
+def _backward_portable(*arrays: Any, **settings: Any) -> Any:
+    *given, mask, _, _, gradient = arrays
+    return jax.vjp(lambda *given: _portable(*given, mask, **settings), *given)[1](gradient)
+
+
+def _forward(*arrays: Any, **settings: Any) -> Any:
+    out, logarithms = FORWARD(*arrays, **settings)
+    return out, (out, logarithms)
+
+
+def _gradients(primals: Arrays, residuals: Arrays, gradients: Arrays, wanted: Any, **settings: Any) -> Arrays:
+    return [*BACKWARD(*primals, *residuals, *gradients, **settings), None]
+
+
+def _supports(*arrays: Any, joined: Joined, **settings: Any) -> bool:
+    count = 3 if joined is None else 1
+    given, mask = arrays[:count], arrays[count]  # what may follow has the shapes of these
+    query, key, value = (a.shape for a in (given if joined is None else given * 3))
+    heads = query[2] if joined is None else joined[0]
+    belong = query[0] == key[0] and query[3] == key[3] and key[:3] == value[:3]
+    seen = zip(mask.shape, (query[0], heads, query[1], key[1]), strict=True)
+    fits = not mask.size or all(m in (1, n) for m, n in seen)
+    return belong and fits and all(a.dtype == "float32" and a.size > 0 for a in given)
+
+
+def _arguments(
+    given: Arrays, joined: Joined, causal: bool, window: int | None, scale: float
+) -> tuple[Arrays, dict[str, Any]]:
+    """Query, key and value, and the settings, as the kernels take them."""
+    first = [0, 0, 0] if joined is None else [0, joined[0], sum(joined)]
+    heads = [a.shape[2] for a in given[:2]] if joined is None else joined
+    farthest = FAR if window is None else window - 1
+    numbers = {"first": first, "heads": heads, "band": [0 if causal else -farthest, farthest]}
+    attributes = {name: np.array(value, "int64") for name, value in numbers.items()}
+    return given if joined is None else [*given] * 3, {**attributes, "scale": np.float32(scale)}
+
+
+def _native(*arrays: Any, **settings: Any) -> Any:
+    return _forward_native(*arrays, wants_logarithms=False, **settings)[0]
+
+
+def _forward_native(*arrays: Any, wants_logarithms: bool = True, **settings: Any) -> Any:
+    *given, mask = arrays
+    (query, key, value), attributes = _arguments(given, **settings)
+    (batch, length), heads = query.shape[:2], int(attributes["heads"][0])
+    shapes = [(batch, length, heads, value.shape[3]), (batch, heads, length) if wants_logarithms else (0,)]
+    results = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+    return call("attention", results, query, key, value, mask, **attributes)
+
+
+def _backward_native(*arrays: Any, **settings: Any) -> Any:
+    *given, mask, out, logarithms, gradient = arrays
+    parts, attributes = _arguments(given, **settings)
+    shapes = [*(a.shape for a in given), (0,), (0,)][:3]
+    results = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+    found = call("attention_backward", results, *parts, mask, out, logarithms, gradient, **attributes)
+    return found[: len(given)]
+
+
+TARGETS = ["attention", "attention_backward"]
+ATTENTION = Operation(
+    "attention",
+    _portable,
+    native=_native,
+    targets=TARGETS,
+    supports=_supports,
+    forward=_forward,
+    backward=_gradients,
+)
+FORWARD = Operation(
+    "attention_forward", _forward_portable, multiple=True, native=_forward_native, targets=TARGETS, supports=_supports
+)
+BACKWARD = Operation(
+    "attention_backward",
+    _backward_portable,
+    multiple=True,
+    native=_backward_native,
+    targets=TARGETS,
+    supports=_supports,
+)

@@ -304,6 +304,23 @@ def test_a_classifier_learns_and_is_saved_whole(tmp_path):
     assert not hasattr(clone(model), "model_")
 
 
+def test_long_texts_are_read_in_pieces():
+    texts = [("the day " * 12 + text)[-90:] for text in WEATHER]  # the word that decides is in the last third or so
+    settings = {"tokenizer": "characters", "context": 16, "epochs": 8, "patience": 0}
+    models = [classifier(**settings, pieces=pieces).fit(texts[:80], GOOD[:80]) for pieces in (1, 8)]
+    scores = [model.score(texts[80:], GOOD[80:]) for model in models]
+    assert scores[0] < 0.7
+    assert scores[1] > 0.9
+    pieces, texts_of = models[1]._pieces(["", "the day", "a" * 40])
+    assert [len(piece) for piece in pieces] == [1, 8, 16, 16, 11]
+    assert texts_of.tolist() == [0, 1, 2, 2, 2]
+    assert len({int(piece[0]) for piece in pieces}) == 1
+    shares = models[1].predict_proba(["", "the day", *texts[:3]])
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    with pytest.raises(ConfigError, match="pieces"):
+        classifier(pieces=0).fit(texts, GOOD)
+
+
 def test_pretraining_guesses_hidden_tokens_and_is_where_fit_starts(tmp_path):
     settings = {"learning_rate": 1e-9, "epochs": 1, "validation_fraction": 0.0}
     model = classifier(**settings, pretrain_learning_rate=1e-2).pretrain(WEATHER)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lamina import native
 from lamina.core.errors import ShapeError
 from lamina.kernels import attention as kernels
 
@@ -69,8 +70,8 @@ def test_half_precision_keeps_its_dtype_and_sums_to_one():
     np.testing.assert_allclose(found, reference(exact, exact, exact), atol=0.05)
 
 
-@pytest.mark.parametrize("key_heads", [4, 2])
-def test_gradients_equal_finite_differences(key_heads):
+@pytest.mark.parametrize(("key_heads", "biased"), [(4, True), (2, True), (2, False)])
+def test_gradients_equal_finite_differences(key_heads, biased):
     query, key, value = draw(0, 1, 3, 4, 2), draw(1, 1, 5, key_heads, 2), draw(2, 1, 5, key_heads, 2)
     mask = jnp.asarray(draw(3, 1, 1, 3, 5) > -0.5).at[0, 0, 1].set(False)
     bias, weight, step = draw(4, 1, 4, 3, 5), draw(5, 1, 3, 4, 2), 1e-6
@@ -78,7 +79,9 @@ def test_gradients_equal_finite_differences(key_heads):
     with jax.enable_x64(True):
 
         def loss(query, key, value, bias):
-            return jnp.sum(kernels.dot_product_attention(query, key, value, mask=mask, bias=bias, causal=True) * weight)
+            added = bias if biased else None
+            found = kernels.dot_product_attention(query, key, value, mask=mask, bias=added, causal=True)
+            return jnp.sum(found * weight)
 
         gradients = jax.jit(jax.grad(loss, (0, 1, 2, 3)))(*map(jnp.asarray, arguments))
         run = jax.jit(loss)
@@ -94,3 +97,115 @@ def test_gradients_equal_finite_differences(key_heads):
 def test_heads_that_cannot_be_shared():
     with pytest.raises(ShapeError, match="3 heads of queries cannot share 2 heads"):
         kernels.dot_product_attention(jnp.ones((1, 2, 3, 4)), jnp.ones((1, 2, 2, 4)), jnp.ones((1, 2, 2, 4)))
+
+
+# Sizes: batch, queries, keys, heads, key heads, dim, value dim. Blocks have 64 queries, or fewer on other processors, and
+# 128 keys; the gradient's tasks 256 keys.
+CASES = {
+    "one number": ((1, 1, 1, 1, 1, 1, 1), {}),
+    "causal": ((2, 70, 70, 4, 2, 20, 13), {"causal": True}),
+    "joined": ((2, 83, 83, 4, 2, 16, 16), {"causal": True, "joined": (4, 2)}),
+    "joined with a mask": ((2, 35, 35, 3, 3, 5, 5), {"joined": (3, 3), "mask": (2, 1, 1, 35)}),
+    "window": ((1, 150, 170, 1, 1, 33, 16), {"window": 20}),
+    "causal window": ((1, 170, 150, 2, 1, 3, 40), {"causal": True, "window": 60}),
+    "mask of keys": ((3, 20, 300, 2, 2, 16, 3), {"mask": (3, 1, 1, 300)}),
+    "mask of each": ((2, 40, 140, 2, 1, 8, 8), {"mask": (1, 2, 40, 140), "causal": True}),
+    "mask of queries": ((2, 18, 20, 2, 1, 8, 8), {"mask": (2, 1, 18, 1)}),
+    "one query": ((2, 1, 200, 4, 2, 33, 20), {"mask": (1, 1, 1, 200)}),
+    "few queries": ((1, 3, 50, 2, 2, 16, 32), {"mask": (1, 1, 3, 50), "causal": True}),
+    "shared out": ((1, 65, 600, 2, 1, 16, 16), {}),
+}
+NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+
+
+@NATIVE
+@pytest.mark.parametrize("name", CASES)
+def test_native_against_portable_in_double_precision(name):
+    (batch, queries, keys, heads, key_heads, dim, value_dim), settings = CASES[name]
+    settings = {"causal": False, "window": None, "joined": None, "scale": 0.3} | settings
+    arrays = [draw(0, batch, queries, heads, dim), draw(1, batch, keys, key_heads, dim)]
+    arrays[1] *= np.linspace(1, 5, keys)[:, None, None]  # larger and larger scores
+    arrays.append(draw(2, batch, keys, key_heads, value_dim))
+    if settings["joined"]:
+        arrays = [np.concatenate(arrays, axis=2)]
+    mask = draw(3, *settings.pop("mask", (0, 0, 0, 0))) > 0
+    weight, *single = (a.astype("float32") for a in (draw(4, batch, queries, heads, value_dim), *arrays))
+    assert kernels.ATTENTION.is_native(*single, mask, **settings)
+
+    def run(weight, *arrays):
+        _, vjp = jax.vjp(lambda *arrays: kernels.ATTENTION(*arrays, mask, **settings), *arrays)
+        return kernels.ATTENTION(*arrays, mask, **settings), kernels.FORWARD(*arrays, mask, **settings), vjp(weight)
+
+    lowered = jax.jit(run).lower(weight, *single)
+    assert "lamina.attention_backward" in lowered.as_text()
+    found = lowered.compile()(weight, *single)
+    with jax.enable_x64(True):  # which has no native form
+        expected = jax.jit(run)(*(a.astype("float64") for a in (weight, *single)))
+    for mine, exact in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert mine.dtype == "float32"
+        np.testing.assert_allclose(mine, exact, rtol=0, atol=4e-6 * max(np.abs(exact).max(), 1))
+
+
+def test_self_attention_equals_its_parts():
+    projected = jnp.asarray(draw(0, 2, 5, 8, 3), "float32")
+    mask = jnp.arange(5)[None, None, None] < 4
+    for key_heads, heads in (2, 4), (1, 6):
+        parts = projected[:, :, :heads], projected[:, :, heads:-key_heads], projected[:, :, -key_heads:]
+        found = kernels.self_attention(projected, key_heads=key_heads, mask=mask, causal=True, window=2, scale=2.0)
+        expected = kernels.dot_product_attention(*parts, mask=mask, causal=True, window=2, scale=2.0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    for heads, key_heads, message in (
+        (8, None, "8 heads cannot be as many of queries as of keys"),
+        (4, 2, "4 heads cannot hold 2 of keys, as many of values, and some of queries"),
+        (7, 2, "3 heads of queries cannot share 2 heads"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            kernels.self_attention(jnp.ones((1, 2, heads, 3)), key_heads=key_heads)
+
+
+@pytest.mark.parametrize("queries", [1, 20])
+def test_queries_that_see_nothing_give_zeros_and_get_no_gradients(queries):
+    query, key, value = (jnp.asarray(draw(i, 2, n, 2, 4), "float32") for i, n in enumerate((queries, 9, 9)))
+    mask = jnp.arange(2)[:, None, None, None] == jnp.zeros((1, 1, 1, 9), int)  # the second example sees no key
+
+    def total(*arrays):
+        result = kernels.dot_product_attention(*arrays, mask=mask)
+        return jnp.sum(jnp.sin(result)), result
+
+    gradients, result = jax.grad(total, (0, 1, 2), has_aux=True)(query, key, value)
+    for array in (result, *gradients):
+        assert array[0].any()
+        assert not array[1].any()
+
+
+def test_not_a_number_stays_one():
+    query, key, value = (jnp.asarray(draw(i, 1, 20, 1, 4), "float32") for i in range(3))
+    for arrays in (key.at[0, 7].set(jnp.nan), value), (key, value.at[0, 7].set(jnp.nan)):
+        assert np.isnan(kernels.dot_product_attention(query, *arrays, causal=True)[0, 7:]).all()
+        assert np.isnan(kernels.dot_product_attention(query[:, :1], *arrays)).all()
+    found = kernels.dot_product_attention(query.at[0, 7, 0, 0].set(jnp.inf), key, value)
+    assert np.isnan(found[0]).any(axis=(1, 2)).tolist() == [i == 7 for i in range(20)]
+
+
+def test_second_derivatives():
+    arrays = [jnp.asarray(draw(i, 1, n, 2, 3), "float32") for i, n in enumerate((4, 5, 5))]
+    directions = [jnp.asarray(draw(3 + i, *a.shape), "float32") for i, a in enumerate(arrays)]
+    mask = jnp.arange(5)[None, None, None] != 1
+
+    def energy(attention):
+        return lambda *arrays: jnp.sum(attention(*arrays) ** 3)
+
+    def whole(query, key, value):
+        return kernels.weighted_sum(kernels.attention_weights(query, key, mask=mask, causal=True), value)
+
+    def both(query, key, value):
+        return kernels.dot_product_attention(query, key, value, mask=mask, causal=True)
+
+    def second(fn):
+        slopes = jax.grad(energy(fn), (0, 1, 2))
+        along = lambda *arrays: sum(jnp.sum(g * d) for g, d in zip(slopes(*arrays), directions, strict=True))  # noqa: E731
+        return jax.jvp(slopes, tuple(arrays), tuple(directions))[1], jax.grad(along, (0, 1, 2))(*arrays)
+
+    found, expected = jax.jit(lambda: (second(both), second(whole)))()
+    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
