@@ -70,12 +70,13 @@ def network():
         layers=2,
         width=128,
         context=128,
+        pieces=8,
         vocabulary_size=4000,
         dropout=0.1,
-        epochs=30,
+        epochs=8,
         batch_size=16,
         learning_rate=5e-4,
-        pretrain_epochs=12,
+        pretrain_epochs=6,
         pretrain_learning_rate=2e-3,
         validation_fraction=0.0,
         class_weight="balanced",
@@ -84,9 +85,15 @@ def network():
     )
 
 
-measure("logistic regression", lambda: make_pipeline(TfidfVectorizer(), LogisticRegression(C=10)).fit(train, y_train))
+def pretrained():
+    # there are far more mails than it could learn by heart: nothing has to be dropped
+    return network().set_params(dropout=0.0).pretrain(unlabelled + train).set_params(dropout=0.1)
+
+
+regression = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, class_weight="balanced"))
+measure("logistic regression", lambda: regression.fit(train, y_train))
 measure("transformer", lambda: network().fit(train, y_train))
-measure("transformer, pretrained", lambda: network().pretrain(unlabelled + train).fit(train, y_train))
+measure("transformer, pretrained", lambda: pretrained().fit(train, y_train))
 
 print("\nmodel                    F1 of spam  seconds")
 for name, f1, seconds in rows:

@@ -20,7 +20,7 @@ from lamina.core.state import Array
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.families.writing import compiled, drawn
 from lamina.initializers import RandomNormal
-from lamina.kernels.attention import dot_product_attention
+from lamina.kernels.attention import dot_product_attention, self_attention
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
 from lamina.layers.base import Layer, layer
 from lamina.models.model import Model
@@ -67,18 +67,20 @@ class SelfAttention(Layer):
             position: where ``x`` begins.
         """
         batch, length, width = x.shape
-        query, key, value = jnp.split(self.project(x).reshape(batch, length, 3 * self.heads, -1), 3, axis=2)
-        mask = None if seen is None else seen[:, None, None, :]
-        if cache is not None:
-            key, value = (
+        projected = self.project(x).reshape(batch, length, 3 * self.heads, -1)
+        if cache is None:
+            mask = None if seen is None else seen[:, None, None, :]
+            taken = self_attention(projected, mask=mask, causal=self.causal)
+        else:
+            query, *following = jnp.split(projected, 3, axis=2)
+            cache = tuple(  # type: ignore[assignment]
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
-                for old, new in zip(cache, (key, value), strict=True)
+                for old, new in zip(cache, following, strict=True)
             )
-            mask = (jnp.arange(key.shape[1]) <= position + jnp.arange(length)[:, None])[None, None]
-        causal = self.causal and cache is None
-        taken = dot_product_attention(query, key, value, mask=mask, causal=causal)
+            mask = (jnp.arange(cache[0].shape[1]) <= position + jnp.arange(length)[:, None])[None, None]
+            taken = dot_product_attention(query, *cache, mask=mask)
         result = self.drop(self.merge(taken.reshape(batch, length, width)))
-        return result if cache is None else (result, (key, value))
+        return result if cache is None else (result, cache)
 
 
 @layer
