@@ -19,6 +19,7 @@ from lamina import (
 from lamina.core import __version__, random
 from lamina.core.config import config, set_random_seed
 from lamina.core.errors import ConfigError, DataError, FileError, LaminaError, ShapeError, StateError
+from lamina.core.memory import keep_freed_memory
 from lamina.core.registry import custom_objects, register
 from lamina.core.state import Variable
 from lamina.core.symbolic import SymbolicTensor
@@ -34,6 +35,8 @@ from lamina.optimizers import Optimizer
 from lamina.regularizers import Regularizer
 from lamina.saving import load_model
 from lamina.training.history import History
+
+keep_freed_memory()
 
 __all__ = [
     "ConfigError",

@@ -1,5 +1,8 @@
+import os
 import subprocess
 import sys
+
+import pytest
 
 HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "rich", "typer", "PIL", "scipy", "torch", "jaxtyping")
 
@@ -8,3 +11,19 @@ def test_importing_lamina_imports_nothing_heavy():
     code = f"import lamina, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's memory is kept")
+def test_freed_memory_is_kept():
+    program = (
+        "import resource, numpy as np, lamina\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "before = faults()\n"
+        "for _ in range(10): np.ones(10_000_000, 'float32')\n"  # 40 MB, above what is kept by default
+        "print(faults() - before)"
+    )
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True).stdout)
+        for env in (dict(os.environ), os.environ | {"MALLOC_ARENA_MAX": "8"})
+    )
+    assert kept < given_back / 3
