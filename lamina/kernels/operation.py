@@ -53,6 +53,7 @@ class Operation:
     ) -> None:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
         self.supports, self.forward, self.backward = supports, forward, backward
+        self._known_shapes: dict[Any, list[Any]] = {}
         self.primitive = Primitive(name)
         self.primitive.multiple_results = True
         self.primitive.def_impl(functools.partial(xla.apply_primitive, self.primitive))
@@ -80,9 +81,12 @@ class Operation:
         return self._listed(self.portable(*arrays, **settings))
 
     def _shapes(self, *avals: Any, **settings: Any) -> list[Any]:
-        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
-        found = jax.eval_shape(functools.partial(self._portable, **settings), *shapes)
-        return [jax.core.ShapedArray(a.shape, a.dtype) for a in found]
+        given = tuple((a.shape, a.dtype) for a in avals), tuple(settings.items())
+        if given not in self._known_shapes:
+            shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
+            found = jax.eval_shape(functools.partial(self._portable, **settings), *shapes)
+            self._known_shapes[given] = [jax.core.ShapedArray(a.shape, a.dtype) for a in found]
+        return self._known_shapes[given]
 
     def _lower(self, context: Any, *arrays: Any, **settings: Any) -> Any:
         chosen = self._portable

@@ -11,6 +11,7 @@ from lamina.core.errors import ConfigError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.core.symbolic import SymbolicTensor
+from lamina.kernels.dense import dense
 from lamina.layers.base import InputSpec, Layer, layer
 
 
@@ -114,9 +115,7 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Array) -> Array:
-        x = jnp.matmul(inputs, self.kernel.value)
-        if self.use_bias:
-            x = x + self.bias.value
+        x = dense(inputs, self.kernel.value, self.bias.value if self.use_bias else None)
         return x if self.activation is None else self.activation(x)
 
 

@@ -229,11 +229,11 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
   for (int64_t group = 0; group < g.groups; group++) {
     Panels& total = totals[0][group];
     for (int64_t part = 1; part < parts; part++)
-      for (size_t i = 0; i < total.values.size(); i++) total.values[i] += totals[part][group].values[i];
+      for (int64_t i = 0; i < total.size(); i++) total.values()[i] += totals[part][group].values()[i];
     for (int64_t panel = 0; panel < total.count(); panel++)
       for (int64_t row = 0; row < total.depth; row++)
         std::memcpy(kernel + row * g.filters + group * filters + total.starts[panel],
-                    &total.values[total.offsets[panel] + row * total.widths[panel] * LANES],
+                    total.values(panel) + row * total.widths[panel] * LANES,
                     total.valid(panel) * sizeof(float));
   }
   if (bias)

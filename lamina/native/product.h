@@ -20,7 +20,6 @@ struct Panels {
   std::vector<int> widths;       // of each panel, in vectors
   std::vector<int64_t> starts;   // each panel's first column
   std::vector<int64_t> offsets;  // where its numbers begin
-  std::vector<float> values;
 
   Panels() = default;
   Panels(int64_t depth, int64_t columns) : depth(depth), columns(columns) {
@@ -32,8 +31,12 @@ struct Panels {
       offsets.push_back(done * LANES * depth);
       done += width;
     }
-    values.assign(total * LANES * depth, 0.0f);
+    lines.assign((total * LANES * depth * sizeof(float) + sizeof(Line) - 1) / sizeof(Line), Line{});
   }
+
+  float* values(int64_t panel = 0) { return lines.empty() ? nullptr : lines.data()->numbers + offsets[panel]; }
+  const float* values(int64_t panel = 0) const { return const_cast<Panels*>(this)->values(panel); }
+  int64_t size() const { return lines.size() * (sizeof(Line) / sizeof(float)); }
 
   int64_t count() const { return widths.size(); }
   int64_t valid(int64_t panel) const { return std::min<int64_t>(widths[panel] * LANES, columns - starts[panel]); }
@@ -41,10 +44,16 @@ struct Panels {
   // Sets a row of the matrix; its numbers lie `step` apart.
   void set(int64_t row, const float* from, int64_t step) {
     for (int64_t panel = 0; panel < count(); panel++) {
-      float* to = &values[offsets[panel] + row * widths[panel] * LANES];
+      float* to = values(panel) + row * widths[panel] * LANES;
       for (int64_t i = 0, n = valid(panel); i < n; i++) to[i] = from[(starts[panel] + i) * step];
     }
   }
+
+ private:
+  struct alignas(64) Line {  // of the cache: vectors then never lie across two
+    float numbers[16];
+  };
+  std::vector<Line> lines;
 };
 
 // What is done to a sum before it is stored: a number for its column is added, and what is below zero is multiplied.
@@ -98,7 +107,7 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
 inline void product(const float* const* rows, float* const* out, int64_t count, const std::vector<int64_t>& runs,
                     int64_t length, const Panels& right, Finish finish = {}) {
   for (int64_t panel = 0; panel < right.count(); panel++) {
-    const float* weights = right.values.data() + right.offsets[panel];
+    const float* weights = right.values(panel);
     int64_t start = right.starts[panel], valid = right.valid(panel);
     auto run = [&](auto kernel) {
       kernel(rows, out, count, runs.data(), runs.size(), length, weights, start, valid, finish);
@@ -144,7 +153,7 @@ void outer_panel(const float* const* left, const int64_t* places, int64_t place_
 inline void add_outer(const float* const* left, const std::vector<int64_t>& places, const float* right, int64_t step,
                       int64_t count, Panels& total) {
   for (int64_t panel = 0; panel < total.count(); panel++) {
-    float* to = total.values.data() + total.offsets[panel];
+    float* to = total.values(panel);
     auto run = [&](auto kernel) {
       kernel(left, places.data(), places.size(), right + total.starts[panel], step, count, to);
     };

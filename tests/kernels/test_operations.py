@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lamina import native
-from lamina.kernels import convolution, normalization, pooling
+from lamina.kernels import convolution, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
@@ -53,6 +53,8 @@ CASES = [
         for name, shape in [("apart", (2, 5, 6, 19)), ("over", (2, 6, 5, 3)), ("line", (3, 11, 4))]
     ),
     (pooling.AVERAGE_POOL_GRADIENT, WINDOWS["over"] | {"lengths": (6, 5)}, [(2, 3, 5, 3)]),
+    (dense.DENSE_GRADIENT, {}, [(1030, 7), (1030, 21)]),
+    (dense.DENSE_GRADIENT, {}, [(1500, 67), (1500, 32)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": False}, [(300, 8), (8,), (0,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
