@@ -3,16 +3,33 @@
 The input of all steps is projected by one matrix product; only the product with the state is left to the loop.
 """
 
-from collections.abc import Callable
+import functools
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lamina.core.typing import Array, Bool, Float
+from lamina.kernels.recurrent_gates import (
+    Activation,
+    States,
+    gate_products,
+    gru_gates,
+    gru_reset_before_step,
+    lstm_gates,
+    simple_rnn_gates,
+)
+from lamina.kernels.recurrent_operations import RECURRENCE, loop
 
-Activation = Callable[[Array], Array]
-States = tuple[Float[Array, "*batch units"], ...]
+__all__ = [
+    "Activation",
+    "gate_products",
+    "gru",
+    "gru_gates",
+    "gru_reset_before_step",
+    "lstm",
+    "lstm_gates",
+    "simple_rnn",
+    "simple_rnn_gates",
+]
 
 
 def simple_rnn(
@@ -48,11 +65,8 @@ def simple_rnn(
     ((2, 5, 4), True)
     """
 
-    def step(x: Array, states: States) -> States:
-        return simple_rnn_gates(x, jnp.matmul(states[0], recurrent_kernel), states)
-
-    projected = _project(x, kernel, bias, go_backwards)
-    outputs, (h,) = _loop(step, projected, (h,), _steps_first(mask, go_backwards), return_sequences, unroll)
+    options = (go_backwards, return_sequences, unroll)
+    outputs, (h,) = _run("simple_rnn", x, kernel, bias, recurrent_kernel, mask, (h,), *options)
     return outputs, h
 
 
@@ -95,11 +109,8 @@ def lstm(
     ((2, 5, 4), (2, 4))
     """
 
-    def step(x: Array, states: States) -> States:
-        return lstm_gates(x, jnp.matmul(states[0], recurrent_kernel), states)
-
-    projected = _project(x, kernel, bias, go_backwards)
-    outputs, (h, c) = _loop(step, projected, (h, c), _steps_first(mask, go_backwards), return_sequences, unroll)
+    options = (go_backwards, return_sequences, unroll)
+    outputs, (h, c) = _run("lstm", x, kernel, bias, recurrent_kernel, mask, (h, c), *options)
     return outputs, h, c
 
 
@@ -143,132 +154,32 @@ def gru(
     >>> y.shape, h.shape
     ((2, 5, 4), (2, 4))
     """
-    input_bias, recurrent_bias = (bias[0], bias[1]) if bias is not None and reset_after else (bias, None)
-
-    def step(x: Array, states: States) -> States:
-        if not reset_after:
-            return (gru_reset_before_step(x, states[0], recurrent_kernel),)
-        inner = jnp.matmul(states[0], recurrent_kernel)
-        return gru_gates(x, inner if recurrent_bias is None else inner + recurrent_bias, states)
-
-    projected = _project(x, kernel, input_bias, go_backwards)
-    outputs, (h,) = _loop(step, projected, (h,), _steps_first(mask, go_backwards), return_sequences, unroll)
+    options = (go_backwards, return_sequences, unroll)
+    cell = "gru" if reset_after else "gru_reset_before"
+    outputs, (h,) = _run(cell, x, kernel, bias, recurrent_kernel, mask, (h,), *options)
     return outputs, h
 
 
-def simple_rnn_gates(
-    x: Float[Array, "*batch units"],
-    inner: Float[Array, "*batch units"],
-    states: States,
-    activation: Activation = jnp.tanh,
-) -> States:
-    """The next state of a simple recurrent network, from the projected input and the product of the state."""
-    return (activation(x + inner),)
-
-
-def lstm_gates(
-    x: Float[Array, "*batch gates"],
-    inner: Float[Array, "*batch gates"],
-    states: States,
-    activation: Activation = jnp.tanh,
-    recurrent_activation: Activation = jax.nn.sigmoid,
-) -> States:
-    """The next states of an LSTM, from the projected input and the product of the state."""
-    i, f, g, o = jnp.split(x + inner, 4, axis=-1)
-    c = recurrent_activation(f) * states[1] + recurrent_activation(i) * activation(g)
-    return recurrent_activation(o) * activation(c), c
-
-
-def gru_gates(
-    x: Float[Array, "*batch gates"],
-    inner: Float[Array, "*batch gates"],
-    states: States,
-    activation: Activation = jnp.tanh,
-    recurrent_activation: Activation = jax.nn.sigmoid,
-) -> States:
-    """The next state of a GRU whose reset gate comes after the product with the state."""
-    (x_z, x_r, x_h), (h_z, h_r, h_h) = jnp.split(x, 3, axis=-1), jnp.split(inner, 3, axis=-1)
-    z, r = recurrent_activation(x_z + h_z), recurrent_activation(x_r + h_r)
-    return (z * states[0] + (1 - z) * activation(x_h + r * h_h),)
-
-
-def gru_reset_before_step(
-    x: Float[Array, "batch gates"],
-    h: Float[Array, "batch units"],
-    recurrent_kernel: Float[Array, "units gates"],
-    activation: Activation = jnp.tanh,
-    recurrent_activation: Activation = jax.nn.sigmoid,
-    dropout: Float[Array, "3 batch units"] | None = None,
-) -> Float[Array, "batch units"]:
-    """The next state of a GRU whose reset gate comes before the product with the state.
-
-    Args:
-        x: the projected input, ``(batch, 3 * units)``.
-        h: the state, ``(batch, units)``.
-        recurrent_kernel: ``(units, 3 * units)``.
-        activation: of the candidate.
-        recurrent_activation: of the gates.
-        dropout: what the state is multiplied by in each product, ``(3, batch, units)``.
-    """
-    units = h.shape[-1]
-    x_z, x_r, x_h = jnp.split(x, 3, axis=-1)
-    inner = gate_products(h, recurrent_kernel[:, : 2 * units], None if dropout is None else dropout[:2])
-    h_z, h_r = jnp.split(inner, 2, axis=-1)
-    z, r = recurrent_activation(x_z + h_z), recurrent_activation(x_r + h_r)
-    kept = h if dropout is None else h * dropout[2]
-    return z * h + (1 - z) * activation(x_h + jnp.matmul(r * kept, recurrent_kernel[:, 2 * units :]))
-
-
-def gate_products(
-    x: Float[Array, "batch features"],
-    kernel: Float[Array, "features outputs"],
-    dropout: Float[Array, "batch features"] | Float[Array, "gates batch features"] | None = None,
-) -> Float[Array, "batch outputs"]:
-    """``x @ kernel``, with ``x`` multiplied by a dropout mask: one for all gates, or one for each.
-
-    Args:
-        x: ``(batch, features)``.
-        kernel: ``(features, gates * units)``.
-        dropout: ``(batch, features)`` or ``(gates, batch, features)``.
-    """
-    if dropout is None or dropout.ndim == x.ndim:
-        return jnp.matmul(x if dropout is None else x * dropout, kernel)
-    gates = dropout.shape[0]
-    blocks = kernel.reshape(kernel.shape[0], gates, -1)
-    return jnp.einsum("gbf,fgu->bgu", x * dropout, blocks).reshape(*x.shape[:-1], -1)
-
-
-def _project(x: Array, kernel: Array, bias: Array | None, go_backwards: bool) -> Array:
-    """The input of all steps times ``kernel``, steps first and in the order in which they are run."""
-    x = jnp.swapaxes(x, 0, 1)
-    projected = jnp.matmul(x[::-1] if go_backwards else x, kernel)
-    return projected if bias is None else projected + bias
-
-
-def _steps_first(mask: Array | None, go_backwards: bool) -> Array | None:
-    """The mask as ``(steps, batch, 1)``, in the order in which the steps are run."""
-    if mask is None:
-        return None
-    mask = jnp.swapaxes(mask.astype(bool), 0, 1)[..., None]
-    return mask[::-1] if go_backwards else mask
-
-
-def _loop(
-    step: Callable[[Array, States], States],
+def _run(
+    cell: str,
     x: Array,
-    states: States,
+    kernel: Array,
+    bias: Array | None,
+    recurrent_kernel: Array,
     mask: Array | None,
+    states: States,
+    go_backwards: bool,
     return_sequences: bool,
     unroll: bool,
 ) -> tuple[Array | None, States]:
-    """All steps; where the mask is False, the states stay."""
-
-    def body(old: States, inputs: tuple[Array, Array | None]) -> tuple[States, Array | None]:
-        x, keep = inputs
-        new = step(x, old)
-        if keep is not None:
-            new = tuple(jnp.where(keep, n, o) for n, o in zip(new, old, strict=True))
-        return new, new[0] if return_sequences else None
-
-    states, outputs = lax.scan(body, states, (x, mask), unroll=unroll)
-    return None if outputs is None else jnp.swapaxes(outputs, 0, 1), states
+    """The outputs of all steps, where they are wanted, and the last states."""
+    bias = jnp.asarray(() if bias is None else bias)
+    mask = jnp.asarray(() if mask is None else mask, bool)
+    dtype = jnp.result_type(x, kernel, recurrent_kernel, *states)
+    x, kernel, bias, recurrent_kernel, *first = (
+        jnp.asarray(array, dtype) for array in (x, kernel, bias, recurrent_kernel, *states)
+    )
+    run = functools.partial(loop, unroll=unroll) if unroll or cell == "gru_reset_before" else RECURRENCE
+    settings = {"go_backwards": go_backwards, "return_sequences": return_sequences}
+    results = run(x, kernel, bias, recurrent_kernel, mask, *first, cell=cell, **settings)
+    return results[0] if return_sequences else None, tuple(results[-len(first) :])

@@ -1,5 +1,5 @@
-// exp, sigmoid and tanh of vectors, within 4e-7 of the true value relative to it. A NaN stays one, and infinity is taken
-// for what it is. Results of exp that are too small for a normal float are zero.
+// exp, sigmoid and tanh of vectors, within 4e-7 of the true value, relative to it. A NaN stays one, and infinity is
+// taken for what it is. Results of exp that are too small for a normal float are zero.
 #pragma once
 
 #include <limits>

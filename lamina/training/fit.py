@@ -302,7 +302,7 @@ def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) 
         results.append((forward(model, batch), size))
         if steps is not None and done >= steps:
             break
-    parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], jax.device_get(out)) for out, n in results]
+    parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], out) for out, n in results]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
 
 

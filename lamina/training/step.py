@@ -147,7 +147,7 @@ class Step:
 
 def copied(state: State) -> State:
     """The same values in memory of their own; one call for all of them, which costs less than one for each."""
-    return jax.device_put(state, may_alias=False)
+    return jax.device_put(state, may_alias=False) if state else state
 
 
 def _check_logs(method: Callable[..., Any], results: Any) -> None:

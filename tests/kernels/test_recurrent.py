@@ -1,4 +1,5 @@
-"""The recurrent kernels against the equations written out in NumPy, and their gradients against finite differences."""
+"""The recurrent kernels against the equations written out in NumPy, their gradients against finite differences, and the
+native form against the portable one in double precision."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from lamina import native
 from lamina.kernels import recurrent
 
 BATCH, STEPS, FEATURES, UNITS = 2, 4, 3, 2
@@ -88,7 +90,7 @@ def test_gradients_equal_finite_differences(kind):
     run, _, gates, count, bias_shape = KINDS[kind]
     x, states, weights = arguments(gates, count, bias_shape)
     with jax.enable_x64(True):
-        masked = jax.jit(lambda *a: run(*a, mask=jnp.asarray(MASK))[0])
+        masked = jax.jit(lambda *a: run(*a, mask=jnp.asarray(MASK), go_backwards=True))
         check_grads(masked, (x, *states, *weights), order=1, modes=["rev"])
 
 
@@ -97,6 +99,8 @@ def test_keeps_half_precision_and_leaves_out_what_is_not_wanted():
     y, h, c = recurrent.lstm(x, *states, *weights, return_sequences=False)
     assert y is None
     assert h.dtype == c.dtype == jnp.bfloat16
+    slope = jax.grad(lambda x: recurrent.lstm(x, *jax.tree.map(jnp.float32, (*states, *weights)))[1].sum())(x)
+    assert slope.dtype == jnp.bfloat16
 
 
 def test_gate_products_with_a_mask_for_each_gate():
@@ -104,3 +108,94 @@ def test_gate_products_with_a_mask_for_each_gate():
     x, kernel, masks = rng.normal(size=(2, 3)), rng.normal(size=(3, 8)), rng.integers(0, 2, (4, 2, 3)).astype("float32")
     expected = np.concatenate([(x * masks[g]) @ kernel[:, 2 * g : 2 * g + 2] for g in range(4)], -1)
     np.testing.assert_allclose(recurrent.gate_products(*map(jnp.asarray, (x, kernel, masks))), expected, rtol=1e-5)
+
+
+# (batch, steps, features, units), and settings
+CASES = {
+    "one number": ((1, 2, 1, 1), {}),
+    "several steps at once": ((2, 37, 3, 5), {"go_backwards": True}),
+    "whole vectors": ((5, 4, 16, 32), {"mask": True, "return_sequences": False}),
+    "shared out": ((70, 20, 5, 33), {"mask": True}),
+    "wide": ((9, 3, 35, 100), {"mask": True, "go_backwards": True, "bias": False, "return_sequences": False}),
+}
+NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+
+
+def drawn(kind, batch, steps, features, units):
+    """Everything that has a gradient, and a mask."""
+    gates, count, bias_shape = {"simple_rnn": (1, 1, ()), "lstm": (4, 2, ()), "gru": (3, 1, (2,))}[kind]
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(rows, gates * units)) / np.sqrt(rows) for rows in (features, units)]
+    states = [rng.normal(size=(batch, units)) for _ in range(count)]
+    arrays = [
+        rng.normal(size=(batch, steps, features)),
+        *states,
+        *weights,
+        rng.normal(size=(*bias_shape, gates * units)),
+    ]
+    return [jnp.asarray(array, "float32") for array in arrays], jnp.asarray(rng.random((batch, steps)) < 0.7)
+
+
+@NATIVE
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
+def test_native_against_portable_in_double_precision(kind, case):
+    sizes, settings = CASES[case]
+    arrays, mask = drawn(kind, *sizes)
+    if not settings.get("bias", True):
+        arrays.pop()
+    settings = {name: value for name, value in settings.items() if name != "bias"}
+    if settings.get("mask"):
+        settings["mask"] = mask
+
+    def with_gradients(*arrays):
+        results, vjp = jax.vjp(lambda *arrays: getattr(recurrent, kind)(*arrays, **settings), *arrays)
+        weights = jax.tree.map(lambda r: jnp.cos(jnp.arange(r.size, dtype=r.dtype)).reshape(r.shape), results)
+        return results, getattr(recurrent, kind)(*arrays, **settings), vjp(weights)
+
+    lowered = jax.jit(with_gradients).lower(*arrays)
+    assert f"lamina.{kind}_backward" in lowered.as_text()
+    found = lowered.compile()(*arrays)
+    with jax.enable_x64(True):  # which has no native form
+        expected = jax.jit(with_gradients)(*(array.astype("float64") for array in arrays))
+    for mine, exact in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert mine.dtype == "float32"
+        np.testing.assert_allclose(mine, exact, rtol=0, atol=4e-6 * max(np.abs(exact).max(), 1))
+
+
+@NATIVE
+def test_derivatives_of_other_kinds():
+    """Of weights alone, of a gradient, and of many outputs at once, where only the first loop is native."""
+    arrays, mask = drawn("lstm", 2, 3, 2, 3)
+
+    def last(kernel, arrays):
+        return recurrent.lstm(*arrays[:3], kernel, *arrays[4:], mask=mask)[1]
+
+    def energy(kernel, arrays):
+        return jnp.sum(last(kernel, arrays) ** 3)
+
+    def run(*arrays):
+        slope = jax.grad(energy)(arrays[3], arrays)
+        return (
+            slope,
+            jax.grad(lambda a: jnp.sum(jax.grad(energy)(a[3], a) ** 2))(arrays),
+            jax.jacrev(last)(arrays[3], arrays),
+        )
+
+    lowered = jax.jit(run).lower(*arrays)
+    assert "lamina.lstm_backward" in lowered.as_text()
+    found = lowered.compile()(*arrays)
+    with jax.enable_x64(True):
+        expected = jax.jit(run)(*(array.astype("float64") for array in arrays))
+    for mine, exact in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+
+
+def test_not_a_number_stays_one_where_it_is():
+    (x, *rest), _ = drawn("gru", 2, 4, 3, 5)
+    y, h = recurrent.gru(x.at[1, 2, 0].set(np.nan), *rest)
+    expected = np.zeros((2, 4), bool)
+    expected[1, 2:] = True
+    np.testing.assert_array_equal(np.isnan(y).all(-1), expected)
+    np.testing.assert_array_equal(np.isnan(y).any(-1), expected)
+    np.testing.assert_array_equal(np.isnan(h), np.isnan(y[:, -1]))

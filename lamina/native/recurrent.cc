@@ -1,0 +1,370 @@
+// Recurrent networks over whole sequences, (batch, steps, features), forward and backward.
+//
+// The examples of a batch do not meet, so each thread runs all steps of its own. A step is two products, x W + b and
+// h U, and then the gates, while the sums are in cache. The blocks of the gates lie beside each other, in Keras's
+// order; within this file each is filled up with zeros to whole vectors, `padded` numbers.
+
+#include <algorithm>
+#include <numeric>
+
+#include "handlers.h"
+#include "multiply.h"
+#include "recurrent_cells.h"
+
+namespace lamina {
+namespace {
+
+using Booleans = ffi::Buffer<ffi::PRED>;
+
+// At most so many examples are run at once. Where they are few, the input of several steps is projected at once, so
+// many rows of it. Gradients of the kernels are summed from so many steps of examples at once.
+constexpr int64_t EXAMPLES = 64, ROWS_AT_ONCE = 32, TERMS = 128;
+// With fewer gates than this, waking another thread takes longer than it saves.
+constexpr int64_t FEW_GATES = 1 << 15;
+
+// Rows for each of some steps of some examples.
+template <class RowsOf, class Number>
+struct Grid {
+  Number* numbers;
+  int64_t by_step, by_example;
+
+  RowsOf rows(bool of_step, int64_t i) const {
+    return of_step ? RowsOf{numbers + i * by_step, by_example} : RowsOf{numbers + i * by_example, by_step};
+  }
+};
+using Read = Grid<Rows, const float>;
+using Written = Grid<RowsOut, float>;
+
+// The product for each row of a grid, as many rows at once as can be.
+void multiply(int64_t steps, int64_t examples, Read left, const Panels& right, Read start, Written out) {
+  bool of_step = examples >= steps;
+  for (int64_t i = 0; i < (of_step ? steps : examples); i++)
+    multiply(of_step ? examples : steps, left.rows(of_step, i), right, start.rows(of_step, i), out.rows(of_step, i));
+}
+
+struct Sizes {
+  int64_t batch, steps, features, units, gates;
+  bool go_backwards;
+
+  Sizes(const Floats& x, const Floats& h, int64_t gates, bool go_backwards)
+      : batch(x.dimensions()[0]), steps(x.dimensions()[1]), features(x.dimensions()[2]), units(h.dimensions()[1]),
+        gates(gates), go_backwards(go_backwards) {}
+
+  int64_t padded() const { return vectors(units) * LANES; }
+  int64_t width() const { return gates * padded(); }
+  int64_t columns() const { return gates * units; }
+  int64_t steps_at_once(int64_t examples) const { return std::clamp<int64_t>(ROWS_AT_ONCE / examples, 1, steps); }
+  int64_t threads(ffi::ThreadPool& pool) const {
+    return batch * steps * width() < FEW_GATES ? 1 : std::max<int64_t>(1, pool.num_threads());
+  }
+
+  // Where the input and the mask of a step are, its outputs, and what is kept of it for backward.
+  int64_t given(int64_t example, int64_t step) const {
+    return example * steps + (go_backwards ? steps - 1 - step : step);
+  }
+  int64_t shown(int64_t example, int64_t step) const { return example * steps + step; }
+  int64_t kept(int64_t example, int64_t step) const { return step * batch + example; }
+
+  // Rows of the input, or of its gradient, from an example and a step on.
+  template <class AnyGrid, class Number>
+  AnyGrid inputs(Number* x, int64_t example, int64_t step) const {
+    return {x + given(example, step) * features, go_backwards ? -features : features, steps * features};
+  }
+};
+
+// Memory of this thread that stays, as fresh memory is slow.
+float* scratch(int which, int64_t size) {
+  thread_local std::vector<float> buffers[5];
+  auto& buffer = buffers[which];
+  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
+  return buffer.data();
+}
+
+// Runs body(first, count) for blocks of examples.
+template <class Body>
+void parallel_examples(ffi::ThreadPool& pool, const Sizes& s, const Body& body) {
+  int64_t threads = s.threads(pool), rounds = (s.batch + threads * EXAMPLES - 1) / (threads * EXAMPLES);
+  int64_t blocks = std::min(s.batch, threads * rounds);
+  parallel_for(pool, blocks, [&](int64_t block) {
+    int64_t first = share(s.batch, block, blocks);
+    body(first, share(s.batch, block + 1, blocks) - first);
+  });
+}
+
+// The states of some examples, or their gradients, as padded rows; and back.
+RowsOut take(const float* states, int64_t first, int64_t count, const Sizes& s, float* to) {
+  RowsOut rows{to, s.padded()};
+  for (int64_t row = 0; row < count; row++) {
+    std::copy_n(states + (first + row) * s.units, s.units, rows[row]);
+    std::fill(rows[row] + s.units, rows[row] + rows.step, 0.0f);
+  }
+  return rows;
+}
+
+void give(Rows rows, int64_t first, int64_t count, const Sizes& s, float* states) {
+  for (int64_t row = 0; row < count; row++) std::copy_n(rows[row], s.units, states + (first + row) * s.units);
+}
+
+// A kernel with the blocks of its gates filled up.
+Panels padded_kernel(const float* kernel, int64_t rows, const Sizes& s) {
+  Panels panels(rows, s.width());
+  std::vector<float> row(s.width());
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t gate = 0; gate < s.gates; gate++)
+      std::copy_n(kernel + (i * s.gates + gate) * s.units, s.units, &row[gate * s.padded()]);
+    panels.set(i, row.data(), 1);
+  }
+  return panels;
+}
+
+// Null where a buffer is empty: where there is no mask, and where something is not wanted.
+template <class Buffer>
+auto pointer(Buffer& buffer) {
+  return buffer.element_count() ? buffer.typed_data() : nullptr;
+}
+
+struct Forward {
+  const float *x, *h, *c;
+  const bool* mask;
+  float *outputs, *last_h, *last_c, *gates, *kept;
+};
+
+template <class Cell>
+void run(const Sizes& s, const Forward& f, const Panels& kernel, const float* bias, const Panels& recurrent_kernel,
+         const float* recurrent_bias, int64_t first, int64_t count) {
+  constexpr int GATES = Cell::GATES;
+  int64_t padded = s.padded(), width = s.width(), units = s.units, at_once = s.steps_at_once(count);
+  RowsOut h = take(f.h, first, count, s, scratch(0, count * padded)), c{};
+  if (Cell::HAS_C) c = take(f.c, first, count, s, scratch(1, count * padded));
+  float* projected = scratch(2, at_once * count * width);
+  RowsOut product{scratch(3, count * width), width};
+
+  for (int64_t step = 0; step < s.steps; step++) {
+    if (step % at_once == 0)
+      multiply(std::min(at_once, s.steps - step), count, s.inputs<Read>(f.x, first, step), kernel, {bias, 0, 0},
+               {projected, count * width, width});
+    multiply(count, h, recurrent_kernel, {recurrent_bias, 0}, product);
+    for (int64_t row = 0; row < count; row++) {
+      int64_t example = first + row;
+      float* outputs = f.outputs ? f.outputs + s.shown(example, step) * units : nullptr;
+      float* kept_gates = f.gates ? f.gates + s.kept(example, step) * GATES * units : nullptr;
+      float* kept_rest = f.kept && Cell::KEEPS ? f.kept + s.kept(example, step) * units : nullptr;
+      if (f.mask && !f.mask[s.given(example, step)]) {
+        if (outputs) std::copy_n(h[row], units, outputs);
+        if (kept_gates) std::fill_n(kept_gates, GATES * units, 0.0f);
+        if (kept_rest && Cell::HAS_C) std::copy_n(c[row], units, kept_rest);
+        if (kept_rest && !Cell::HAS_C) std::fill_n(kept_rest, units, 0.0f);
+        continue;
+      }
+      const float* input = projected + (step % at_once * count + row) * width;
+      for (int64_t unit = 0; unit < units; unit += LANES) {
+        Vector gates[GATES], inner[GATES], kept{};
+        for (int gate = 0; gate < GATES; gate++) {
+          gates[gate] = load(input + gate * padded + unit);
+          inner[gate] = load(product[row] + gate * padded + unit);
+        }
+        State before{load(h[row] + unit), Cell::HAS_C ? load(c[row] + unit) : Vector{}};
+        State after = Cell::forward(gates, inner, before, kept);
+        store(h[row] + unit, after.h);
+        if (Cell::HAS_C) store(c[row] + unit, after.c);
+        if (outputs) store(outputs + unit, after.h, units - unit);
+        if (kept_gates)
+          for (int gate = 0; gate < GATES; gate++) store(kept_gates + gate * units + unit, gates[gate], units - unit);
+        if (kept_rest) store(kept_rest + unit, kept, units - unit);
+      }
+    }
+  }
+  give(h, first, count, s, f.last_h);
+  if (Cell::HAS_C) give(c, first, count, s, f.last_c);
+}
+
+template <class Cell>
+ffi::Error forward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats recurrent_kernel, Booleans mask,
+                   Floats h, Floats c, FloatsOut outputs, FloatsOut last_h, FloatsOut last_c, FloatsOut gates,
+                   FloatsOut kept, bool go_backwards) {
+  Sizes s(x, h, Cell::GATES, go_backwards);
+  Forward f{x.typed_data(), h.typed_data(), c.typed_data(), pointer(mask), pointer(*outputs),
+            last_h->typed_data(), last_c->typed_data(), pointer(*gates), pointer(*kept)};
+  // the first row is added to the projected input; the second, which only the GRU has, to h U
+  std::vector<float> biases(2 * s.width());
+  for (size_t i = 0; i < bias.element_count(); i++)
+    biases[i / s.units * s.padded() + i % s.units] = bias.typed_data()[i];
+  Panels of_input = padded_kernel(kernel.typed_data(), s.features, s);
+  Panels of_state = padded_kernel(recurrent_kernel.typed_data(), s.units, s);
+  parallel_examples(pool, s, [&](int64_t first, int64_t count) {
+    run<Cell>(s, f, of_input, biases.data(), of_state, biases.data() + s.width(), first, count);
+  });
+  return ffi::Error::Success();
+}
+
+// In `gates` and `kept`, which forward left, the gradients take the place of what they are computed from.
+struct Backward {
+  const float *x, *h, *c, *outputs;
+  const bool* mask;
+  const float *outputs_gradient, *last_h_gradient, *last_c_gradient;
+  float *gates, *kept, *x_gradient, *h_gradient, *c_gradient;
+
+  const float* state_before(const Sizes& s, int64_t example, int64_t step) const {
+    return step ? outputs + s.shown(example, step - 1) * s.units : h + example * s.units;
+  }
+};
+
+// The kernels are given transposed here.
+template <class Cell>
+void run(const Sizes& s, const Backward& b, const Panels& kernel, const Panels& recurrent_kernel, int64_t first,
+         int64_t count) {
+  constexpr int GATES = Cell::GATES;
+  int64_t padded = s.padded(), width = s.width(), units = s.units, at_once = s.steps_at_once(count);
+  int64_t padded_features = vectors(s.features) * LANES;
+  RowsOut h = take(b.last_h_gradient, first, count, s, scratch(0, count * padded)), c{};
+  if (Cell::HAS_C) c = take(b.last_c_gradient, first, count, s, scratch(1, count * padded));
+  RowsOut product{scratch(2, count * width), width};
+  float* inputs = scratch(3, at_once * count * padded_features);
+  const float* zeros = scratch(4, padded_features);
+
+  for (int64_t step = s.steps - 1; step >= 0; step--) {
+    for (int64_t row = 0; row < count; row++) {
+      int64_t example = first + row;
+      bool skipped = b.mask && !b.mask[s.given(example, step)];
+      const float* shown = b.outputs_gradient ? b.outputs_gradient + s.shown(example, step) * units : nullptr;
+      const float* h_before = b.state_before(s, example, step);
+      const float* c_before = step ? b.kept + s.kept(example, step - 1) * units : b.c + example * units;
+      float* kept_gates = b.gates + s.kept(example, step) * GATES * units;
+      float* kept_rest = b.kept + s.kept(example, step) * units;
+      for (int64_t unit = 0; unit < units; unit += LANES) {
+        int64_t valid = units - unit;
+        State gradient{load(h[row] + unit), Cell::HAS_C ? load(c[row] + unit) : Vector{}};
+        if (shown) gradient.h += load(shown + unit, valid);
+        Vector gates[GATES]{}, inner[GATES]{};
+        if (!skipped) {
+          for (int gate = 0; gate < GATES; gate++) {
+            gates[gate] = load(kept_gates + gate * units + unit, valid);
+            __builtin_prefetch(kept_gates - s.batch * GATES * units + gate * units + unit);  // of the step before
+          }
+          State before{load(h_before + unit, valid), Cell::HAS_C ? load(c_before + unit, valid) : Vector{}};
+          Vector kept = Cell::KEEPS ? load(kept_rest + unit, valid) : Vector{};
+          gradient = Cell::backward(gates, inner, kept, before, gradient);
+        }
+        for (int gate = 0; gate < GATES; gate++) {
+          store(kept_gates + gate * units + unit, gates[gate], valid);
+          store(product[row] + gate * padded + unit, inner[gate]);
+        }
+        if (Cell::SPLITS) store(kept_rest + unit, inner[GATES - 1], valid);
+        store(h[row] + unit, gradient.h);
+        if (Cell::HAS_C) store(c[row] + unit, gradient.c);
+      }
+    }
+    multiply(count, product, recurrent_kernel, h, h);
+    if (b.x_gradient && step % at_once == 0) {
+      int64_t steps = std::min(at_once, s.steps - step), columns = s.columns();
+      multiply(steps, count, {b.gates + s.kept(first, step) * columns, s.batch * columns, columns}, kernel,
+               {zeros, 0, 0}, {inputs, count * padded_features, padded_features});
+      Written to = s.inputs<Written>(b.x_gradient, first, step);
+      for (int64_t i = 0; i < steps; i++)
+        for (int64_t row = 0; row < count; row++)
+          std::copy_n(inputs + (i * count + row) * padded_features, s.features, to.rows(true, i)[row]);
+    }
+  }
+  give(h, first, count, s, b.h_gradient);
+  if (Cell::HAS_C) give(c, first, count, s, b.c_gradient);
+}
+
+// The gradients of kernels and bias: sums over all steps of all examples of an input, or a state, times the gradient of
+// its product. Each number is summed by one thread in one order, so that it does not depend on the number of threads.
+template <class Cell>
+void kernel_gradients(ffi::ThreadPool& pool, const Sizes& s, const Backward& b, float* kernel, float* bias,
+                      float* recurrent_kernel) {
+  int64_t columns = s.columns(), terms = s.steps * s.batch, panels = (columns + WIDEST * LANES - 1) / (WIDEST * LANES);
+  int64_t threads = s.threads(pool), parts = std::min(panels, threads == 1 ? 1 : 2 * threads);
+  std::vector<int64_t> features(s.features), units(s.units);
+  std::iota(features.begin(), features.end(), 0);
+  std::iota(units.begin(), units.end(), 0);
+
+  parallel_for(pool, parts, [&](int64_t part) {
+    int64_t start = share(panels, part, parts) * WIDEST * LANES;
+    int64_t end = std::min(share(panels, part + 1, parts) * WIDEST * LANES, columns), count = end - start;
+    int64_t split = Cell::SPLITS ? std::clamp(columns - s.units, start, end) : end;  // from here on `kept` is for h U
+    Panels of_input(s.features, count), of_state(s.units, count);
+    std::vector<float> input_sums(count), state_sums(count);
+    RowsOut right{scratch(2, TERMS * vectors(count) * LANES), vectors(count) * LANES}, state_right = right;
+    if (split < end) state_right.numbers = scratch(3, TERMS * right.step);
+    const float *inputs[TERMS], *states[TERMS];
+    for (int64_t first = 0; first < terms; first += TERMS) {
+      int64_t some = std::min(TERMS, terms - first);
+      for (int64_t i = 0; i < some; i++) {
+        int64_t term = first + i, step = term / s.batch, example = term % s.batch;
+        inputs[i] = b.x + s.given(example, step) * s.features;
+        states[i] = b.state_before(s, example, step);
+        for (int64_t k = 0; k < s.features; k += LANES) __builtin_prefetch(inputs[i] + k);
+        for (int64_t k = 0; k < s.units; k += LANES) __builtin_prefetch(states[i] + k);
+        const float* gradient = b.gates + term * columns;
+        std::copy(gradient + start, gradient + end, right[i]);
+        for (int64_t k = 0; k < count; k++) input_sums[k] += right[i][k];
+        if (split == end) continue;
+        std::copy(gradient + start, gradient + split, state_right[i]);
+        std::copy_n(b.kept + (term + 1) * s.units - (columns - split), end - split, state_right[i] + split - start);
+        for (int64_t k = 0; k < count; k++) state_sums[k] += state_right[i][k];
+      }
+      add_outer(inputs, features, right.numbers, right.step, some, of_input);
+      add_outer(states, units, state_right.numbers, right.step, some, of_state);
+    }
+    auto unpack = [&](const Panels& total, float* gradient) {
+      for (int64_t panel = 0; panel < total.count(); panel++)
+        for (int64_t row = 0; row < total.depth; row++)
+          std::copy_n(total.values(panel) + row * total.widths[panel] * LANES, total.valid(panel),
+                      gradient + row * columns + start + total.starts[panel]);
+    };
+    unpack(of_input, kernel);
+    unpack(of_state, recurrent_kernel);
+    if (split == end) state_sums = input_sums;
+    if (bias) std::copy_n(input_sums.data(), count, bias + start);
+    if (bias && Cell::SPLITS) std::copy_n(state_sums.data(), count, bias + columns + start);
+  });
+}
+
+// `gates` and `kept` are given as well, in the same place.
+template <class Cell>
+ffi::Error backward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats recurrent_kernel, Booleans mask, Floats h,
+                    Floats c, Floats outputs, Floats, Floats, Floats outputs_gradient, Floats last_h_gradient,
+                    Floats last_c_gradient, FloatsOut gates, FloatsOut kept, FloatsOut x_gradient,
+                    FloatsOut kernel_gradient, FloatsOut bias_gradient, FloatsOut recurrent_kernel_gradient,
+                    FloatsOut h_gradient, FloatsOut c_gradient, bool go_backwards) {
+  Sizes s(x, h, Cell::GATES, go_backwards);
+  Backward b{x.typed_data(), h.typed_data(), c.typed_data(), outputs.typed_data(),
+             pointer(mask), pointer(outputs_gradient), last_h_gradient.typed_data(), last_c_gradient.typed_data(),
+             gates->typed_data(), kept->typed_data(), pointer(*x_gradient), h_gradient->typed_data(),
+             c_gradient->typed_data()};
+  Panels of_input(s.columns(), b.x_gradient ? s.features : 0), of_state(s.width(), s.units);
+  set_transposed(of_input, 0, s.columns(), {kernel.typed_data(), s.columns()});
+  for (int64_t gate = 0; gate < s.gates; gate++)
+    set_transposed(of_state, gate * s.padded(), s.units, {recurrent_kernel.typed_data() + gate * s.units, s.columns()});
+  parallel_examples(pool, s, [&](int64_t first, int64_t count) { run<Cell>(s, b, of_input, of_state, first, count); });
+  kernel_gradients<Cell>(pool, s, b, kernel_gradient->typed_data(), pointer(*bias_gradient),
+                         recurrent_kernel_gradient->typed_data());
+  return ffi::Error::Success();
+}
+
+auto bind_forward() {
+  using Result = ffi::Buffer<ffi::F32>;
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>()
+      .Arg<Floats>().Arg<Floats>().Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>()
+      .Attr<bool>("go_backwards");
+}
+
+auto bind_backward() {
+  using Result = ffi::Buffer<ffi::F32>;
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>().Arg<Floats>()
+      .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Result>()
+      .Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>().Ret<Result>()
+      .Attr<bool>("go_backwards");
+}
+
+LAMINA_HANDLER(simple_rnn_forward, forward<SimpleCell>, bind_forward());
+LAMINA_HANDLER(lstm_forward, forward<LstmCell>, bind_forward());
+LAMINA_HANDLER(gru_forward, forward<GruCell>, bind_forward());
+LAMINA_HANDLER(simple_rnn_backward, backward<SimpleCell>, bind_backward());
+LAMINA_HANDLER(lstm_backward, backward<LstmCell>, bind_backward());
+LAMINA_HANDLER(gru_backward, backward<GruCell>, bind_backward());
+
+}  // namespace
+}  // namespace lamina
