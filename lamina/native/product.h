@@ -75,18 +75,23 @@ inline void add_steps(const float* const* row, int64_t at, const float* w, Vecto
   }
 }
 
+// Loops over the registers are unrolled by hand, or GCC takes the sums through memory at the end.
 template <int MR, int NV>
 void product_panel(const float* const* rows, float* const* out, int64_t count, const int64_t* runs, int64_t run_count,
                    int64_t length, const float* weights, int64_t start, int64_t valid, Finish finish) {
   Vector bias[NV];
   constexpr int STEPS = NV == 1 ? 4 : NV == 2 ? 2 : 1;
+#pragma GCC unroll 16
   for (int j = 0; j < NV; j++) bias[j] = finish.bias ? load(finish.bias + start + j * LANES, valid - j * LANES) : Vector{};
   for (int64_t first = 0; first < count; first += MR) {
     // rows past the last one are the last one again, and not stored
     const float* row[MR];
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++) row[i] = rows[std::min<int64_t>(first + i, count - 1)];
     Vector total[MR][NV];
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++)
+#pragma GCC unroll 16
       for (int j = 0; j < NV; j++) total[i][j] = bias[j];
     const float* w = weights;
     for (int64_t run = 0; run < run_count; run++) {
@@ -95,9 +100,11 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
       for (; at < end; at++, w += NV * LANES) add_steps<MR, NV, 1>(row, at, w, total);
     }
     int64_t stored = std::min<int64_t>(MR, count - first);
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       if (i >= stored) break;
       float* to = out[first + i] + start;
+#pragma GCC unroll 16
       for (int j = 0; j < NV; j++) store(to + j * LANES, activated(total[i][j], finish.slope), valid - j * LANES);
     }
   }
@@ -126,23 +133,31 @@ void outer_panel(const float* const* left, const int64_t* places, int64_t place_
                  int64_t count, float* total_of_panel) {
   for (int64_t first = 0; first < place_count; first += MR) {
     int64_t place[MR];
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++) place[i] = places[std::min<int64_t>(first + i, place_count - 1)];
     Vector total[MR][NV];
     float* to = total_of_panel + first * NV * LANES;
     int64_t kept = std::min<int64_t>(MR, place_count - first);
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++)
+#pragma GCC unroll 16
       for (int j = 0; j < NV; j++) total[i][j] = i < kept ? load(to + (i * NV + j) * LANES) : Vector{};
     for (int64_t p = 0; p < count; p++) {
       const float* row = left[p];
       Vector column[NV];
+#pragma GCC unroll 16
       for (int j = 0; j < NV; j++) column[j] = load(right + p * step + j * LANES);
+#pragma GCC unroll 16
       for (int i = 0; i < MR; i++) {
         Vector value = all(row[place[i]]);
+#pragma GCC unroll 16
         for (int j = 0; j < NV; j++) total[i][j] += value * column[j];
       }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       if (i >= kept) break;
+#pragma GCC unroll 16
       for (int j = 0; j < NV; j++) store(to + (i * NV + j) * LANES, total[i][j]);
     }
   }
