@@ -274,15 +274,15 @@ void run(const Sizes& s, const Backward& b, const Panels& kernel, const Panels& 
 template <class Cell>
 void kernel_gradients(ffi::ThreadPool& pool, const Sizes& s, const Backward& b, float* kernel, float* bias,
                       float* recurrent_kernel) {
-  int64_t columns = s.columns(), terms = s.steps * s.batch, panels = (columns + WIDEST * LANES - 1) / (WIDEST * LANES);
-  int64_t threads = s.threads(pool), parts = std::min(panels, threads == 1 ? 1 : 2 * threads);
+  int64_t columns = s.columns(), terms = s.steps * s.batch, wide = vectors(columns), threads = s.threads(pool);
+  int64_t parts = threads == 1 ? 1 : std::min((wide + WIDEST - 1) / WIDEST, 2 * threads);
   std::vector<int64_t> features(s.features), units(s.units);
   std::iota(features.begin(), features.end(), 0);
   std::iota(units.begin(), units.end(), 0);
 
   parallel_for(pool, parts, [&](int64_t part) {
-    int64_t start = share(panels, part, parts) * WIDEST * LANES;
-    int64_t end = std::min(share(panels, part + 1, parts) * WIDEST * LANES, columns), count = end - start;
+    int64_t start = share(wide, part, parts) * LANES, end = std::min(share(wide, part + 1, parts) * LANES, columns);
+    int64_t count = end - start;
     int64_t split = Cell::SPLITS ? std::clamp(columns - s.units, start, end) : end;  // from here on `kept` is for h U
     Panels of_input(s.features, count), of_state(s.units, count);
     std::vector<float> input_sums(count), state_sums(count);
