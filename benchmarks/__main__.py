@@ -64,16 +64,23 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--works", help="names with commas between them; all by default")
     parser.add_argument("--frameworks", help=f"some of {','.join(FRAMEWORKS)}; all by default")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds, each in new processes (%(default)s)")
+    parser.add_argument("--repeats", type=at_least_one, default=3, help="rounds, each in new processes (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="to measure in each process (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round with fewer and shorter calls: a first look")
     parser.add_argument("--growth", action="store_true", help="how cost grows, instead of the usual works")
-    parser.add_argument("--threads", type=int, help="how many cores to use; all by default (Linux only)")
+    parser.add_argument("--threads", type=at_least_one, help="how many cores to use; all by default (Linux only)")
     parser.add_argument("--out", type=Path, default=ROOT / ".cache/bench", help="a folder for what is written")
     parser.add_argument(
         "--peers", type=Path, default=ROOT / ".cache/peers/bin/python", help="the Python of the peers' environment"
     )
     return parser.parse_args()
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text!r}")
+    return int(text)
 
 
 def chosen_works(names: str | None, growth: bool) -> Sequence[Work]:

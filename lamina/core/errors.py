@@ -71,7 +71,10 @@ def concise(fn: Callable[P, R]) -> Callable[P, R]:
             if settings.jax_traceback_filtering == "off":
                 raise
             error.__notes__ = [note for note in getattr(error, "__notes__", []) if "JAX" not in note]
-            raise error.with_traceback(_of_user(error.__traceback__)) from error.__cause__
+            cause = error.__cause__
+            if type(cause).__module__.startswith("jax."):  # where the library was when it traced
+                cause = None
+            raise error.with_traceback(_of_user(error.__traceback__)) from cause
 
     return told
 

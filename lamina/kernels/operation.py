@@ -166,6 +166,15 @@ def _no_tangent(primal: Array) -> Any:
     return jnp.zeros(primal.shape, jax.dtypes.float0 if not jnp.issubdtype(primal.dtype, jnp.inexact) else primal.dtype)
 
 
-def call(target: str, results: Any, *arrays: Array, **attributes: Any) -> Any:
-    """Call a kernel of ``lamina/native``; see :func:`jax.ffi.ffi_call`."""
-    return jax.ffi.ffi_call(native.PREFIX + target, results)(*arrays, **attributes)
+def call(target: str, results: Any, *arrays: Array, in_place: dict[int, int] | None = None, **attributes: Any) -> Any:
+    """Call a kernel of ``lamina/native``; see :func:`jax.ffi.ffi_call`.
+
+    Args:
+        target: the kernel's name.
+        results: shapes and dtypes of what it gives.
+        arrays: what it is given.
+        in_place: number of an array -> number of the result that takes its memory.
+        attributes: numbers, as NumPy's own types.
+    """
+    function = jax.ffi.ffi_call(native.PREFIX + target, results, input_output_aliases=in_place)
+    return function(*arrays, **attributes)

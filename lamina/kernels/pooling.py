@@ -117,7 +117,7 @@ def _native(target: str, lengths: Numbers, *arrays: Array, **windows: Any) -> Ar
     """Call a kernel whose result has these lengths. To the kernels a sequence is a picture of height 1."""
     flat = len(lengths) == 1
     shape = (arrays[0].shape[0], *[1] * flat, *lengths, arrays[0].shape[-1])
-    attributes = {
+    attributes: dict[str, Any] = {
         "size": np.array([*[1] * flat, *windows["size"]], "int64"),
         "strides": np.array([*[1] * flat, *windows["strides"]], "int64"),
         "pads": np.array([*[0] * flat, *(pair[0] for pair in windows["pads"])], "int64"),

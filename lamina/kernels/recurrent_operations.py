@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lamina import native
 from lamina.core.typing import Array
-from lamina.kernels.operation import Operation
+from lamina.kernels.operation import Operation, call
 from lamina.kernels.recurrent_gates import States, gru_gates, gru_reset_before_step, lstm_gates, simple_rnn_gates
 
 Arrays = tuple[Array, ...]
@@ -211,7 +210,8 @@ def _native_loop(
         (steps, batch, kernel.shape[-1]) if keeps else (0,),
         (steps, batch, 0 if cell == "simple_rnn" else units) if keeps else (0,),
     ]
-    outputs, h, c, *kept = _call(f"{cell}_forward", shapes, (*arrays[:5], *_two(states)), go_backwards)
+    given = (*arrays[:5], *_two(states))
+    outputs, h, c, *kept = call(f"{cell}_forward", _floats(shapes), *given, go_backwards=go_backwards)
     return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept) if keeps else ())
 
 
@@ -238,21 +238,17 @@ def _native_gradients(
     shapes += [state.shape for state in first]
     # gradients take the place of the gates and of what else was kept
     in_place = {7: 0, 8: 1}
-    found = _call(f"{cell}_backward", shapes, arrays, go_backwards, in_place)
+    found = call(f"{cell}_backward", _floats(shapes), *arrays, in_place=in_place, go_backwards=go_backwards)
     return tuple(found[2 : 6 + count])
+
+
+def _floats(shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
 
 
 def _two(states: Sequence[Array]) -> Arrays:
     """The states as the kernels take them: always two, the second one empty where there is none."""
     return (*states, jnp.zeros(0, "float32"))[:2]
-
-
-def _call(
-    target: str, shapes: Any, arrays: Arrays, go_backwards: bool, in_place: dict[int, int] | None = None
-) -> Sequence[Array]:
-    results = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
-    function = jax.ffi.ffi_call(native.PREFIX + target, results, input_output_aliases=in_place)
-    return function(*arrays, go_backwards=go_backwards)
 
 
 def _forward(*arrays: Any, return_sequences: bool, **settings: Any) -> tuple[Arrays, Arrays]:

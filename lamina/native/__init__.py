@@ -57,7 +57,8 @@ def load() -> tuple[str, frozenset[str]]:
     library = ctypes.CDLL(str(path))
     library.lamina_handlers.restype = ctypes.POINTER(_Handler)
     count = ctypes.c_int64()
-    offered = library.lamina_handlers(ctypes.byref(count))[: 2**16 and count.value]
+    first = library.lamina_handlers(ctypes.byref(count))
+    offered = first[: count.value]
     for handler in offered:
         capsule = _capsule(handler.function)
         jax.ffi.register_ffi_target(PREFIX + handler.name.decode(), capsule, platform="cpu")

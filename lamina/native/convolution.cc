@@ -7,28 +7,21 @@
 
 #include "convolution.h"
 #include "product.h"
+#include "scratch.h"
 
 namespace lamina {
 namespace {
 
 constexpr int64_t PLACES = 192;  // that a kernel's gradient works on at once
 
-// A buffer of this thread that keeps its memory, as fresh memory is slow.
-float* scratch(int which, int64_t size) {
-  thread_local std::vector<float> buffers[2];
-  auto& buffer = buffers[which];
-  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
-  return buffer.data();
-}
-
 // A part of a picture with zeros around it: rows [first, first + rows) and columns [start, start + columns), of which some
-// may lie outside. Points into the picture itself where nothing has to be added or undone.
+// may lie outside. Points into the picture itself where nothing has to be added or undone; otherwise it fills `space`.
 struct Window {
   const float* values;
   int64_t row_length;  // in floats
 
-  Window(const Undo& picture, int64_t image, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t rows,
-         int64_t start, int64_t columns) {
+  Window(float* space, const Undo& picture, int64_t image, int64_t height, int64_t width, int64_t channels, int64_t first,
+         int64_t rows, int64_t start, int64_t columns) {
     int64_t base = image * height * width * channels;
     if (!picture.result && first >= 0 && first + rows <= height && start == 0 && columns <= width) {
       values = picture.gradient + base + first * width * channels;
@@ -36,7 +29,8 @@ struct Window {
       return;
     }
     row_length = columns * channels;
-    float* to = scratch(0, rows * row_length);
+    values = space;
+    float* to = space;
     int64_t from = std::max<int64_t>(start, 0), until = std::min(start + columns, width);
     for (int64_t r = 0; r < rows; r++, to += row_length) {
       int64_t y = first + r;
@@ -49,7 +43,6 @@ struct Window {
       picture.copy(base + (y * width + from) * channels, count, to + before);
       std::memset(to + before + count, 0, (row_length - before - count) * sizeof(float));
     }
-    values = scratch(0, 0);
   }
 };
 
@@ -81,8 +74,9 @@ void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const
     int64_t image = task / parts, part = task % parts;
     int64_t first = share(g.rows, part, parts), count = share(g.rows, part + 1, parts) - first;
     Reach down(first, count, g.stride_y, g.top, g.kernel_height, g.dilation_y);
-    Window window(Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
-                  across.count);
+    Scratch scratch(down.count * across.count * g.channels);
+    Window window(scratch.take(down.count * across.count * g.channels), Undo(outer), image, g.height, g.width, g.channels,
+                  down.first, down.count, across.first, across.count);
     std::vector<int64_t> runs;
     for (int64_t y = 0; y < g.kernel_height; y++)
       for (int64_t x = 0; x < (merged ? 1 : g.kernel_width); x++)
@@ -144,8 +138,10 @@ void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
     int64_t image = task / parts, part = task % parts;
     int64_t first = share(g.height, part, parts), end = share(g.height, part + 1, parts);
     int64_t row_first = (first + g.top) / g.stride_y + low_row, row_last = (end - 1 + g.top) / g.stride_y + high_row;
-    Window window(gradient, image, g.rows, g.columns, g.filters, row_first, row_last - row_first + 1, column_first,
-                  column_last - column_first + 1);
+    int64_t rows = row_last - row_first + 1, columns = column_last - column_first + 1;
+    Scratch scratch(rows * columns * g.filters);
+    Window window(scratch.take(rows * columns * g.filters), gradient, image, g.rows, g.columns, g.filters, row_first, rows,
+                  column_first, columns);
     std::vector<const float*> seen;
     std::vector<float*> out;
     for (int64_t py = 0; py < g.stride_y; py++)
@@ -187,8 +183,11 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
   parallel_for(pool, parts, [&](int64_t part) {
     std::vector<int64_t> places(g.taps() * channels);
     std::vector<const float*> seen;
+    int64_t seen_size = down.count * across.count * g.channels;
+    Scratch scratch(seen_size + PLACES * step);
+    float *seen_space = scratch.take(seen_size), *copy = scratch.take(PLACES * step);
     for (int64_t image = share(g.batch, part, parts); image < share(g.batch, part + 1, parts); image++) {
-      Window window(Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
+      Window window(seen_space, Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
                     across.count);
       for (int64_t y = 0, i = 0; y < g.kernel_height; y++)
         for (int64_t x = 0; x < g.kernel_width; x++)
@@ -204,16 +203,15 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
                            (p % g.columns) * g.stride_x * g.channels + group * channels);
           const float* right = gradient.gradient + at + group * filters;
           if (copied) {
-            float* to = scratch(1, some * step);
             if (filters == step && g.groups == 1) {
-              gradient.copy(at, some * filters, to);
+              gradient.copy(at, some * filters, copy);
             } else {
               for (int64_t p = 0; p < some; p++) {
-                gradient.copy(at + p * g.filters + group * filters, filters, to + p * step);
-                std::fill(to + p * step + filters, to + (p + 1) * step, 0.0f);
+                gradient.copy(at + p * g.filters + group * filters, filters, copy + p * step);
+                std::fill(copy + p * step + filters, copy + (p + 1) * step, 0.0f);
               }
             }
-            right = to;
+            right = copy;
           }
           if (bias) {
             float* total = &biases[part][group * filters];

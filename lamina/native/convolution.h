@@ -7,9 +7,6 @@
 
 namespace lamina {
 
-// How many partial sums a kernel's gradient has, whatever the number of threads, so that its bytes do not depend on it.
-constexpr int64_t PARTS = 4;
-
 struct Geometry {
   int64_t batch, height, width, channels;  // outer
   int64_t rows, columns, filters;          // inner
@@ -28,13 +25,6 @@ struct Geometry {
   int64_t outer_at(int64_t image, int64_t y, int64_t x) const { return ((image * height + y) * width + x) * channels; }
   int64_t inner_at(int64_t image, int64_t r, int64_t c) const { return ((image * rows + r) * columns + c) * filters; }
 };
-
-// What is below zero is multiplied by `slope`.
-inline Vector activated(Vector value, float slope) {
-  if (slope == 1.0f) return value;
-  if (slope == 0.0f) return value < 0.0f ? Vector{} : value;  // a NaN stays one
-  return value < 0.0f ? value * slope : value;
-}
 
 // Reads a gradient with the activation undone, which is told from its result.
 struct Undo {

@@ -1,6 +1,7 @@
 // The gradients of a dense layer's kernel and bias, x^T g and the sum of the rows of g, for many rows: in one pass over both,
 // without writing either of them the other way round.
 
+#include "handlers.h"
 #include "product.h"
 
 namespace lamina {

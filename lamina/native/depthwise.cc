@@ -2,6 +2,7 @@
 // channels, so vectors run along them, and the picture is read where it lies.
 
 #include "convolution.h"
+#include "functions.h"
 
 namespace lamina {
 namespace {

@@ -1,5 +1,5 @@
-// exp, sigmoid and tanh of vectors, within 4e-7 of the true value, relative to it. A NaN stays one, and infinity is
-// taken for what it is. Results of exp that are too small for a normal float are zero.
+// Activations of vectors: the rectifier; and exp, sigmoid and tanh, within 4e-7 of the true value, relative to it. A NaN
+// stays one, and infinity is taken for what it is. Results of exp that are too small for a normal float are zero.
 #pragma once
 
 #include <limits>
@@ -7,6 +7,13 @@
 #include "vector.h"
 
 namespace lamina {
+
+// What is below zero is multiplied by `slope`.
+inline Vector activated(Vector value, float slope) {
+  if (slope == 1.0f) return value;
+  if (slope == 0.0f) return value < 0.0f ? Vector{} : value;  // a NaN stays one
+  return value < 0.0f ? value * slope : value;
+}
 
 inline Vector exp(Vector x) {
   constexpr float HIGHEST = 88.72283f, LOWEST = -87.33654f;  // where the result leaves the normal floats

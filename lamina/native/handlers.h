@@ -61,6 +61,9 @@ inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::functi
   while (job->done.load() < count) std::this_thread::yield();
 }
 
+// How many partial sums a kernel's gradient has, whatever the number of threads, so that its bytes do not depend on it.
+constexpr int64_t PARTS = 4;
+
 // Where part `part` of `parts` of `count` things begins.
 inline int64_t share(int64_t count, int64_t part, int64_t parts) { return count * part / parts; }
 

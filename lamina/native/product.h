@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "convolution.h"
+#include "functions.h"
 
 namespace lamina {
 

@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "multiply.h"
 #include "recurrent_cells.h"
+#include "scratch.h"
 
 namespace lamina {
 namespace {
@@ -72,14 +73,6 @@ struct Sizes {
   }
 };
 
-// Memory of this thread that stays, as fresh memory is slow.
-float* scratch(int which, int64_t size) {
-  thread_local std::vector<float> buffers[5];
-  auto& buffer = buffers[which];
-  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
-  return buffer.data();
-}
-
 // Runs body(first, count) for blocks of examples.
 template <class Body>
 void parallel_examples(ffi::ThreadPool& pool, const Sizes& s, const Body& body) {
@@ -134,10 +127,11 @@ void run(const Sizes& s, const Forward& f, const Panels& kernel, const float* bi
          const float* recurrent_bias, int64_t first, int64_t count) {
   constexpr int GATES = Cell::GATES;
   int64_t padded = s.padded(), width = s.width(), units = s.units, at_once = s.steps_at_once(count);
-  RowsOut h = take(f.h, first, count, s, scratch(0, count * padded)), c{};
-  if (Cell::HAS_C) c = take(f.c, first, count, s, scratch(1, count * padded));
-  float* projected = scratch(2, at_once * count * width);
-  RowsOut product{scratch(3, count * width), width};
+  Scratch scratch(count * (2 * padded + (at_once + 1) * width));
+  RowsOut h = take(f.h, first, count, s, scratch.take(count * padded)), c{};
+  if (Cell::HAS_C) c = take(f.c, first, count, s, scratch.take(count * padded));
+  float* projected = scratch.take(at_once * count * width);
+  RowsOut product{scratch.take(count * width), width};
 
   for (int64_t step = 0; step < s.steps; step++) {
     if (step % at_once == 0)
@@ -216,11 +210,12 @@ void run(const Sizes& s, const Backward& b, const Panels& kernel, const Panels& 
   constexpr int GATES = Cell::GATES;
   int64_t padded = s.padded(), width = s.width(), units = s.units, at_once = s.steps_at_once(count);
   int64_t padded_features = vectors(s.features) * LANES;
-  RowsOut h = take(b.last_h_gradient, first, count, s, scratch(0, count * padded)), c{};
-  if (Cell::HAS_C) c = take(b.last_c_gradient, first, count, s, scratch(1, count * padded));
-  RowsOut product{scratch(2, count * width), width};
-  float* inputs = scratch(3, at_once * count * padded_features);
-  const float* zeros = scratch(4, padded_features);
+  Scratch scratch(count * (2 * padded + width) + (at_once * count + 1) * padded_features);
+  RowsOut h = take(b.last_h_gradient, first, count, s, scratch.take(count * padded)), c{};
+  if (Cell::HAS_C) c = take(b.last_c_gradient, first, count, s, scratch.take(count * padded));
+  RowsOut product{scratch.take(count * width), width};
+  float *inputs = scratch.take(at_once * count * padded_features), *zeros = scratch.take(padded_features);
+  std::fill_n(zeros, padded_features, 0.0f);
 
   for (int64_t step = s.steps - 1; step >= 0; step--) {
     for (int64_t row = 0; row < count; row++) {
@@ -286,8 +281,10 @@ void kernel_gradients(ffi::ThreadPool& pool, const Sizes& s, const Backward& b, 
     int64_t split = Cell::SPLITS ? std::clamp(columns - s.units, start, end) : end;  // from here on `kept` is for h U
     Panels of_input(s.features, count), of_state(s.units, count);
     std::vector<float> input_sums(count), state_sums(count);
-    RowsOut right{scratch(2, TERMS * vectors(count) * LANES), vectors(count) * LANES}, state_right = right;
-    if (split < end) state_right.numbers = scratch(3, TERMS * right.step);
+    int64_t padded = vectors(count) * LANES;
+    Scratch scratch(2 * TERMS * padded);
+    RowsOut right{scratch.take(TERMS * padded), padded}, state_right = right;
+    if (split < end) state_right.numbers = scratch.take(TERMS * padded);
     const float *inputs[TERMS], *states[TERMS];
     for (int64_t first = 0; first < terms; first += TERMS) {
       int64_t some = std::min(TERMS, terms - first);

@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace lamina {
 
 #if defined(__AVX512F__)
@@ -28,6 +32,9 @@ inline Vector all(float value) { return value - Vector{}; }
 // The first `count` numbers, zero after them.
 inline Vector load(const float* from, int64_t count) {
   if (count >= LANES) return load(from);
+#if defined(__AVX512F__)
+  if (count > 0) return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps((1u << count) - 1, from));
+#endif
   Vector value{};
   if (count > 0) std::memcpy(&value, from, count * sizeof(float));
   return value;
@@ -36,8 +43,13 @@ inline Vector load(const float* from, int64_t count) {
 inline void store(float* to, Vector value, int64_t count) {
   if (count >= LANES)
     store(to, value);
+#if defined(__AVX512F__)
+  else if (count > 0)
+    _mm512_mask_storeu_ps(to, (1u << count) - 1, reinterpret_cast<__m512>(value));
+#else
   else if (count > 0)
     std::memcpy(to, &value, count * sizeof(float));
+#endif
 }
 
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lamina as lm
 from lamina import native
 from lamina.kernels import convolution, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
@@ -140,3 +141,13 @@ def test_the_environment_can_ask_for_the_portable_forms(monkeypatch):
     monkeypatch.setenv("LAMINA_KERNELS", "fast")
     with pytest.raises(ValueError, match="LAMINA_KERNELS is 'native' or 'portable'; received 'fast'"):
         native.load.__wrapped__()
+
+
+def test_a_mistake_in_the_environment_is_told_without_the_inside_of_jax(monkeypatch):
+    monkeypatch.setenv("LAMINA_KERNELS", "fast")
+    monkeypatch.setattr(native, "load", native.load.__wrapped__)
+    model = lm.Sequential([lm.Input((3,)), lm.layers.LayerNormalization()])
+    model.compile("sgd", "mse")
+    with pytest.raises(lm.ConfigError, match="LAMINA_KERNELS") as caught:
+        model.fit(np.zeros((4, 3), "float32"), np.zeros((4, 3), "float32"), verbose=0)
+    assert caught.value.__cause__ is None
