@@ -8,6 +8,7 @@
 #include "convolution.h"
 #include "product.h"
 #include "scratch.h"
+#include "winograd.h"
 
 namespace lamina {
 namespace {
@@ -61,6 +62,7 @@ int64_t bands(const ffi::ThreadPool& pool, int64_t batch, int64_t rows) {
 
 void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
              float* inner) {
+  if (suits_winograd(g)) return winograd_forward(pool, g, outer, kernel, finish, inner);
   int64_t channels = g.group_channels(), filters = g.group_filters();
   bool merged = g.groups == 1 && g.dilation_x == 1;  // neighbouring taps are one run
   std::vector<Panels> weights(g.groups, Panels(g.taps() * channels, filters));
@@ -99,6 +101,7 @@ void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const
 // modulo the strides are seen by the same taps, so each remainder ("phase") is a convolution of its own.
 void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
+  if (suits_winograd(g)) return winograd_outer(pool, g, gradient, kernel, finish, outer);
   int64_t channels = g.group_channels(), filters = g.group_filters();
   struct Tap {
     int64_t tap, row, column;  // which one, and the inner place relative to the quotient of the outer one
@@ -170,6 +173,7 @@ void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
 // Gradients of the kernel, and of a bias on the inner side (where wanted).
 void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
+  if (suits_winograd(g)) return winograd_kernel(pool, g, outer, gradient, kernel, bias);
   int64_t channels = g.group_channels(), filters = g.group_filters();
   int64_t parts = std::min(PARTS, g.batch);
   // gradients are copied where something is to be undone, or where rows end within a vector

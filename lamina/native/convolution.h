@@ -44,6 +44,11 @@ struct Undo {
     return slope == 0.0f ? (y > 0.0f ? g : Vector{}) : (y < 0.0f ? slope * g : g);
   }
 
+  void prefetch(int64_t place) const {
+    __builtin_prefetch(gradient + place);
+    if (result) __builtin_prefetch(result + place);
+  }
+
   void copy(int64_t from, int64_t count, float* to) const {
     if (!result)
       std::memcpy(to, gradient + from, count * sizeof(float));

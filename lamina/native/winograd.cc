@@ -1,0 +1,318 @@
+// With tiles d of 4 by 4 places, kernels g and results y, and matrices
+//
+//       | 1  0 -1  0 |        |  1    0    0  |
+//   B = | 0  1  1  0 |    G = | 1/2  1/2  1/2 |    A = | 1  1  1  0 |
+//       | 0 -1  1  0 |        | 1/2 -1/2  1/2 |        | 0  1 -1 -1 |
+//       | 0  1  0 -1 |        |  0    0    1  |
+//
+// y = A [(G g G') * (B d B')] A', where * is by elements: over channels and filters, 16 products of matrices with a row for
+// each tile. The gradient of the input is the same convolution with the kernel turned round; that of the kernel is
+// G' [sum over tiles of (A' y A) * (B d B')] G.
+
+#include "winograd.h"
+
+#include "multiply.h"
+#include "scratch.h"
+
+namespace lamina {
+namespace {
+
+constexpr int SPOTS = 16;  // of a tile of 4 by 4
+constexpr int AHEAD = 8;   // how many columns before it is needed a picture is fetched from far memory
+
+// A convolution with padding, from pictures of (height, width, channels) to (rows, columns, filters), in tiles.
+struct Tiling {
+  int64_t batch, height, width, channels, rows, columns, filters, top, left;
+  int64_t down = (rows + 1) / 2, across = (columns + 1) / 2;
+  int64_t depth = vectors(channels) * LANES, breadth = vectors(filters) * LANES;  // whole vectors
+  // As many tiles at once as keep the level-2 cache half full. Spots lie a little further apart than that takes, so that
+  // theirs do not all fall on the same lines of the cache.
+  int64_t at_once = std::clamp<int64_t>(6144 / (depth + breadth) / 24 * 24, 48, 192);
+  int64_t seen_step = at_once * depth + LANES, made_step = at_once * breadth + LANES;
+
+  int64_t tiles() const { return batch * down * across; }
+  int64_t space() const { return SPOTS * (seen_step + made_step); }
+};
+
+struct Tile {
+  int64_t image, row, column;  // of its first result
+
+  Tile(const Tiling& t, int64_t number)
+      : image(number / (t.down * t.across)), row(number / t.across % t.down * 2), column(number % t.across * 2) {}
+};
+
+// out = B in B', where B times the columns of `in` are given
+inline void transform_input(const Vector (&half)[SPOTS], Vector (&out)[SPOTS]) {
+#pragma GCC unroll 4
+  for (int y = 0; y < 4; y++) {
+    out[4 * y] = half[y] - half[8 + y];
+    out[4 * y + 1] = half[4 + y] + half[8 + y];
+    out[4 * y + 2] = half[8 + y] - half[4 + y];
+    out[4 * y + 3] = half[4 + y] - half[12 + y];
+  }
+}
+
+// out = A in A'
+inline void transform_result(const Vector (&in)[SPOTS], Vector (&out)[4]) {
+  Vector half[8];
+#pragma GCC unroll 4
+  for (int x = 0; x < 4; x++) {
+    half[x] = in[x] + in[4 + x] + in[8 + x];
+    half[4 + x] = in[4 + x] - in[8 + x] - in[12 + x];
+  }
+#pragma GCC unroll 2
+  for (int y = 0; y < 2; y++) {
+    out[2 * y] = half[4 * y] + half[4 * y + 1] + half[4 * y + 2];
+    out[2 * y + 1] = half[4 * y + 1] - half[4 * y + 2] - half[4 * y + 3];
+  }
+}
+
+// out = A' in A
+inline void transform_gradient(const Vector (&in)[4], Vector (&out)[SPOTS]) {
+  Vector half[8];
+#pragma GCC unroll 2
+  for (int x = 0; x < 2; x++) {
+    half[x] = in[x];
+    half[2 + x] = in[x] + in[2 + x];
+    half[4 + x] = in[x] - in[2 + x];
+    half[6 + x] = -in[2 + x];
+  }
+#pragma GCC unroll 4
+  for (int y = 0; y < 4; y++) {
+    out[4 * y] = half[2 * y];
+    out[4 * y + 1] = half[2 * y] + half[2 * y + 1];
+    out[4 * y + 2] = half[2 * y] - half[2 * y + 1];
+    out[4 * y + 3] = -half[2 * y + 1];
+  }
+}
+
+// out = G in G'
+inline void transform_kernel(const Vector (&in)[9], Vector (&out)[SPOTS]) {
+  Vector half[12];
+#pragma GCC unroll 3
+  for (int x = 0; x < 3; x++) {
+    Vector ends = 0.5f * (in[x] + in[6 + x]), middle = 0.5f * in[3 + x];
+    half[x] = in[x];
+    half[3 + x] = ends + middle;
+    half[6 + x] = ends - middle;
+    half[9 + x] = in[6 + x];
+  }
+#pragma GCC unroll 4
+  for (int y = 0; y < 4; y++) {
+    Vector ends = 0.5f * (half[3 * y] + half[3 * y + 2]), middle = 0.5f * half[3 * y + 1];
+    out[4 * y] = half[3 * y];
+    out[4 * y + 1] = ends + middle;
+    out[4 * y + 2] = ends - middle;
+    out[4 * y + 3] = half[3 * y + 2];
+  }
+}
+
+// out = G' in G
+inline void transform_total(const Vector (&in)[SPOTS], Vector (&out)[9]) {
+  Vector half[12];
+#pragma GCC unroll 4
+  for (int x = 0; x < 4; x++) {
+    Vector both = 0.5f * (in[4 + x] + in[8 + x]);
+    half[x] = in[x] + both;
+    half[4 + x] = 0.5f * (in[4 + x] - in[8 + x]);
+    half[8 + x] = both + in[12 + x];
+  }
+#pragma GCC unroll 3
+  for (int y = 0; y < 3; y++) {
+    Vector both = 0.5f * (half[4 * y + 1] + half[4 * y + 2]);
+    out[3 * y] = half[4 * y] + both;
+    out[3 * y + 1] = 0.5f * (half[4 * y + 1] - half[4 * y + 2]);
+    out[3 * y + 2] = both + half[4 * y + 3];
+  }
+}
+
+// seen[spot][tile][channel] for the tiles [first, first + count), which lie in one row of tiles
+void gather_row(const Tiling& tiling, const Undo picture, int64_t first, int64_t count, float* seen) {
+  const Tiling t = tiling;  // not looked up again after every store
+  Tile tile(t, first);
+  int64_t top = tile.row - t.top, left = tile.column - t.left, step = t.width * t.channels;
+  bool there[4];
+  for (int y = 0; y < 4; y++) there[y] = top + y >= 0 && top + y < t.height;
+  for (int64_t c = 0; c < t.channels; c += LANES) {
+    int64_t some = t.channels - c, base = (tile.image * t.height + top) * step + c;
+    // B times a column of a tile
+    auto column = [&](int64_t x, Vector* half) {
+      Vector in[4];
+      picture.prefetch(base + 2 * step + (x + AHEAD) * t.channels);
+      picture.prefetch(base + 3 * step + (x + AHEAD) * t.channels);
+#pragma GCC unroll 4
+      for (int y = 0; y < 4; y++)
+        in[y] = there[y] && x >= 0 && x < t.width ? picture.at(base + y * step + x * t.channels, some) : Vector{};
+      half[0] = in[0] - in[2];
+      half[1] = in[1] + in[2];
+      half[2] = in[2] - in[1];
+      half[3] = in[1] - in[3];
+    };
+    Vector half[SPOTS], out[SPOTS];
+    column(left, half + 8), column(left + 1, half + 12);
+    for (int64_t i = 0; i < count; i++) {
+#pragma GCC unroll 8
+      for (int spot = 0; spot < 8; spot++) half[spot] = half[8 + spot];  // which neighbours have in common
+      column(left + 2 * i + 2, half + 8), column(left + 2 * i + 3, half + 12);
+      transform_input(half, out);
+#pragma GCC unroll 16
+      for (int spot = 0; spot < SPOTS; spot++) store(seen + spot * t.seen_step + i * t.depth + c, out[spot]);
+    }
+  }
+}
+
+// the same for tiles anywhere
+void gather(const Tiling& t, const Undo& picture, int64_t first, int64_t count, float* seen) {
+  for (int64_t done = 0; done < count;) {
+    int64_t some = std::min(count - done, t.across - (first + done) % t.across);
+    gather_row(t, picture, first + done, some, seen + done * t.depth);
+    done += some;
+  }
+}
+
+void finish_tiles(const Tiling& t, const float* made, int64_t first, int64_t count, Finish finish, float* result) {
+  for (int64_t i = 0; i < count; i++) {
+    Tile tile(t, first + i);
+    for (int64_t k = 0; k < t.filters; k += LANES) {
+      Vector in[SPOTS], out[4];
+#pragma GCC unroll 16
+      for (int spot = 0; spot < SPOTS; spot++) in[spot] = load(made + spot * t.made_step + i * t.breadth + k);
+      transform_result(in, out);
+      Vector bias = finish.bias ? load(finish.bias + k, t.filters - k) : Vector{};
+      float* to = result + ((tile.image * t.rows + tile.row) * t.columns + tile.column) * t.filters + k;
+#pragma GCC unroll 4
+      for (int spot = 0; spot < 4; spot++)
+        if (tile.row + spot / 2 < t.rows && tile.column + spot % 2 < t.columns)
+          store(to + (spot / 2 * t.columns + spot % 2) * t.filters, activated(out[spot] + bias, finish.slope),
+                t.filters - k);
+    }
+  }
+}
+
+void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const std::vector<Panels>& weights, Finish finish,
+              float* result) {
+  parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
+    int64_t first = block * t.at_once, count = std::min(t.at_once, t.tiles() - first);
+    Scratch scratch(t.space());
+    float *seen = scratch.take(SPOTS * t.seen_step), *made = scratch.take(SPOTS * t.made_step);
+    gather(t, picture, first, count, seen);
+    std::vector<const float*> rows(count);
+    std::vector<float*> out(count);
+    for (int spot = 0; spot < SPOTS; spot++) {
+      for (int64_t i = 0; i < count; i++) {
+        rows[i] = seen + spot * t.seen_step + i * t.depth;
+        out[i] = made + spot * t.made_step + i * t.breadth;
+      }
+      product(rows.data(), out.data(), count, {0}, t.channels, weights[spot]);
+    }
+    finish_tiles(t, made, first, count, finish, result);
+  });
+}
+
+// The transformed kernel, (channels, filters) for each spot.
+std::vector<float> transformed(const Geometry& g, const float* kernel) {
+  std::vector<float> all(SPOTS * g.channels * g.filters);
+  int64_t size = g.channels * g.filters;
+  for (int64_t i = 0; i < size; i += LANES) {
+    Vector in[9], out[SPOTS];
+    for (int tap = 0; tap < 9; tap++) in[tap] = load(kernel + tap * size + i, size - i);
+    transform_kernel(in, out);
+    for (int spot = 0; spot < SPOTS; spot++) store(&all[spot * size + i], out[spot], size - i);
+  }
+  return all;
+}
+
+}  // namespace
+
+bool suits_winograd(const Geometry& g) {
+  return g.kernel_height == 3 && g.kernel_width == 3 && g.groups == 1 && g.stride_y == 1 && g.stride_x == 1 &&
+         g.dilation_y == 1 && g.dilation_x == 1 && std::min(g.channels, g.filters) >= 16 && std::min(g.rows, g.columns) > 2;
+}
+
+void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
+                      float* inner) {
+  Tiling t{g.batch, g.height, g.width, g.channels, g.rows, g.columns, g.filters, g.top, g.left};
+  std::vector<float> natural = transformed(g, kernel);
+  std::vector<Panels> weights(SPOTS, Panels(g.channels, g.filters));
+  for (int spot = 0; spot < SPOTS; spot++)
+    for (int64_t c = 0; c < g.channels; c++)
+      weights[spot].set(c, &natural[(spot * g.channels + c) * g.filters], 1);
+  convolve(pool, t, Undo(outer), weights, finish, inner);
+}
+
+void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
+                    float* outer) {
+  Tiling t{g.batch, g.rows, g.columns, g.filters, g.height, g.width, g.channels, 2 - g.top, 2 - g.left};
+  std::vector<float> natural = transformed(g, kernel);
+  std::vector<Panels> weights(SPOTS, Panels(g.filters, g.channels));
+  constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
+  for (int spot = 0; spot < SPOTS; spot++) {
+    const float* from = &natural[(TURNED[spot / 4] * 4 + TURNED[spot % 4]) * g.channels * g.filters];
+    set_transposed(weights[spot], 0, g.filters, {from, g.filters});
+  }
+  convolve(pool, t, gradient, weights, finish, outer);
+}
+
+void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
+                     float* bias) {
+  Tiling t{g.batch, g.height, g.width, g.channels, g.rows, g.columns, g.filters, g.top, g.left};
+  int64_t parts = std::min(PARTS, g.batch);
+  std::vector<std::vector<Panels>> totals(parts, std::vector<Panels>(SPOTS, Panels(g.channels, g.filters)));
+  std::vector<std::vector<float>> biases(parts, std::vector<float>(t.breadth));
+  std::vector<int64_t> places(g.channels);
+  for (int64_t c = 0; c < g.channels; c++) places[c] = c;
+  parallel_for(pool, parts, [&](int64_t part) {
+    Scratch scratch(t.space());
+    float *seen = scratch.take(SPOTS * t.seen_step), *given = scratch.take(SPOTS * t.made_step);
+    std::vector<const float*> rows(t.at_once);
+    for (int64_t first = share(t.tiles(), part, parts), last = share(t.tiles(), part + 1, parts); first < last;
+         first += t.at_once) {
+      int64_t count = std::min(t.at_once, last - first);
+      gather(t, Undo(outer), first, count, seen);
+      for (int64_t i = 0; i < count; i++) {
+        Tile tile(t, first + i);
+        for (int64_t k = 0; k < t.filters; k += LANES) {
+          Vector in[4], out[SPOTS];
+#pragma GCC unroll 4
+          for (int spot = 0; spot < 4; spot++) {
+            int64_t row = tile.row + spot / 2, column = tile.column + spot % 2;
+            bool there = row < t.rows && column < t.columns;
+            in[spot] = there ? gradient.at(g.inner_at(tile.image, row, column) + k, t.filters - k) : Vector{};
+          }
+          float* total = &biases[part][k];
+          store(total, load(total) + ((in[0] + in[1]) + (in[2] + in[3])));
+          transform_gradient(in, out);
+#pragma GCC unroll 16
+          for (int spot = 0; spot < SPOTS; spot++) store(given + spot * t.made_step + i * t.breadth + k, out[spot]);
+        }
+      }
+      for (int spot = 0; spot < SPOTS; spot++) {
+        for (int64_t i = 0; i < count; i++) rows[i] = seen + spot * t.seen_step + i * t.depth;
+        add_outer(rows.data(), places, given + spot * t.made_step, t.breadth, count, totals[part][spot]);
+      }
+    }
+  });
+
+  const Panels& shape = totals[0][0];
+  parallel_for(pool, shape.count(), [&](int64_t panel) {
+    int64_t step = shape.widths[panel] * LANES;
+    for (int64_t c = 0; c < g.channels; c++)
+      for (int64_t k = 0; k < shape.valid(panel); k += LANES) {
+        Vector in[SPOTS], out[9];
+        for (int spot = 0; spot < SPOTS; spot++) {
+          in[spot] = load(totals[0][spot].values(panel) + c * step + k);
+          for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot].values(panel) + c * step + k);
+        }
+        transform_total(in, out);
+        for (int tap = 0; tap < 9; tap++)
+          store(kernel + (tap * g.channels + c) * g.filters + shape.starts[panel] + k, out[tap], shape.valid(panel) - k);
+      }
+  });
+  if (bias)
+    for (int64_t k = 0; k < g.filters; k++) {
+      bias[k] = biases[0][k];
+      for (int64_t part = 1; part < parts; part++) bias[k] += biases[part][k];
+    }
+}
+
+}  // namespace lamina
