@@ -30,8 +30,8 @@ Pads = tuple[tuple[int, int], ...]
 
 #: the largest window, in places, and the largest matrix, in numbers, that is worth writing a convolution out as
 MAX_TAPS, MAX_PATCHES = 128, 2**28
-#: floating-point operations from which on XLA's own convolution is faster; training steps with as many do not run in loops
-#: (see ``lamina.training.drivers``)
+#: floating-point operations from which on XLA's own convolution is faster; without native kernels, training steps with as
+#: many do not run in loops (see ``lamina.training.drivers``)
 LARGE = 3e7
 
 

@@ -1,4 +1,4 @@
-"""The product of a dense layer. XLA's own is fast; only its gradient for the kernel has a native form."""
+"""The product of a dense layer. XLA's own is fast, except for the kernel's gradient, which has a native form."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
 
 #: rows from which on the native gradient is faster than XLA's
-MANY_ROWS = 1024
+ENOUGH_ROWS = 8
 
 
 def dense(
@@ -61,7 +61,7 @@ def _gradient_native(x: Array, gradient: Array) -> Any:
 
 
 def _gradient_supports(x: Any, gradient: Any) -> bool:
-    return x.dtype == gradient.dtype == "float32" and x.shape[0] >= MANY_ROWS and x.size > 0 and gradient.size > 0
+    return x.dtype == gradient.dtype == "float32" and x.shape[0] >= ENOUGH_ROWS and x.size > 0 and gradient.size > 0
 
 
 DENSE = Operation("dense", _portable, backward=_gradients)

@@ -1,55 +1,56 @@
-// The gradients of a dense layer's kernel and bias, x^T g and the sum of the rows of g, for many rows: in one pass over both,
-// without writing either of them the other way round.
+// The gradients of a dense layer's kernel and bias, x^T g and the sum of the rows of g, in one pass over both, without
+// writing either of them the other way round.
+
+#include <algorithm>
 
 #include "handlers.h"
-#include "product.h"
+#include "scratch.h"
+#include "tiles.h"
 
 namespace lamina {
 namespace {
 
-constexpr int64_t ROWS_AT_ONCE = 192;
+// How many rows, and about how many inputs, are worked on at once: x is copied in such blocks, whose rows follow each other.
+constexpr int64_t AT_ONCE = 256, INPUTS = 48;
+// Products of fewer numbers are done before another thread is awake.
+constexpr int64_t WORTH_THREADS = 1 << 17;
 
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut kernel, FloatsOut bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
-  int64_t parts = std::min(PARTS, rows), padded = vectors(outputs) * LANES;
-  bool copied = outputs % LANES;  // rows are read in whole vectors
-  std::vector<Panels> totals(parts, Panels(inputs, outputs));
-  std::vector<std::vector<float>> biases(parts, std::vector<float>(padded));
-  std::vector<int64_t> places(inputs);
-  for (int64_t i = 0; i < inputs; i++) places[i] = i;
-  parallel_for(pool, parts, [&](int64_t part) {
-    std::vector<const float*> left;
-    std::vector<float> copy(copied ? ROWS_AT_ONCE * padded : 0);
-    for (int64_t first = share(rows, part, parts), last = share(rows, part + 1, parts); first < last;
-         first += ROWS_AT_ONCE) {
-      int64_t count = std::min(ROWS_AT_ONCE, last - first);
-      left.clear();
-      for (int64_t row = first; row < first + count; row++) left.push_back(x.typed_data() + row * inputs);
-      const float* right = gradient.typed_data() + first * outputs;
-      if (copied) {
-        for (int64_t row = 0; row < count; row++)
-          std::memcpy(&copy[row * padded], right + row * outputs, outputs * sizeof(float));
-        right = copy.data();
-      }
-      int64_t step = copied ? padded : outputs;
+  int64_t padded = vectors(outputs) * LANES, threads = pool.num_threads();
+  bool ragged = outputs % LANES;  // rows are read and written in whole vectors
+  int64_t parts = std::min(inputs, (inputs + threads * INPUTS - 1) / (threads * INPUTS) * threads);
+  if (rows * inputs * outputs < WORTH_THREADS) parts = (inputs + INPUTS - 1) / INPUTS, threads = 1;
+  auto body = [&](int64_t part) {
+    int64_t begin = share(inputs, part, parts), width = share(inputs, part + 1, parts) - begin;
+    Scratch scratch(AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
+    float *left = scratch.take(AT_ONCE * width), *right = scratch.take(ragged ? AT_ONCE * padded : 0);
+    float *total = scratch.take(ragged ? width * padded : 0), *sums = scratch.take(padded);
+    std::fill(sums, sums + padded, 0.0f);
+    Rows<float> out{kernel->typed_data() + begin * outputs, outputs};
+    if (ragged) out = {total, padded};
+    for (int64_t first = 0; first < rows; first += AT_ONCE) {
+      int64_t count = std::min(AT_ONCE, rows - first);
       for (int64_t row = 0; row < count; row++)
-        for (int64_t k = 0; k < padded; k += LANES)
-          store(&biases[part][k], load(&biases[part][k]) + load(right + row * step + k));
-      add_outer(left.data(), places, right, step, count, totals[part]);
+        std::memcpy(left + row * width, x.typed_data() + (first + row) * inputs + begin, width * sizeof(float));
+      Rows<const float> given{gradient.typed_data() + first * outputs, outputs};
+      if (ragged) {
+        for (int64_t row = 0; row < count; row++)
+          for (int64_t k = 0; k < padded; k += LANES)
+            store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
+        given = {right, padded};
+      }
+      multiply<Contiguous::COLUMNS>({left, width}, given, width, count, padded / LANES, out, first > 0);
+      if (part == 0)
+        for (int64_t row = 0; row < count; row++)
+          for (int64_t k = 0; k < padded; k += LANES) store(sums + k, load(sums + k) + load(given.values + row * given.step + k));
     }
-  });
-  Panels& total = totals[0];
-  parallel_for(pool, total.count(), [&](int64_t panel) {
-    int64_t size = inputs * total.widths[panel] * LANES;
-    for (int64_t part = 1; part < parts; part++)
-      for (int64_t i = 0; i < size; i++) total.values(panel)[i] += totals[part].values(panel)[i];
-    for (int64_t row = 0; row < inputs; row++)
-      std::memcpy(kernel->typed_data() + row * outputs + total.starts[panel],
-                  total.values(panel) + row * total.widths[panel] * LANES, total.valid(panel) * sizeof(float));
-  });
-  for (int64_t part = 1; part < parts; part++)
-    for (int64_t k = 0; k < outputs; k++) biases[0][k] += biases[part][k];
-  std::memcpy(bias->typed_data(), biases[0].data(), outputs * sizeof(float));
+    if (ragged)
+      for (int64_t i = 0; i < width; i++)
+        std::memcpy(kernel->typed_data() + (begin + i) * outputs, total + i * padded, outputs * sizeof(float));
+    if (part == 0) std::memcpy(bias->typed_data(), sums, outputs * sizeof(float));
+  };
+  parallel_for(pool, parts, body, threads);
   return ffi::Error::Success();
 }
 

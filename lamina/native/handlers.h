@@ -1,6 +1,7 @@
 // How kernels are offered to XLA, and how they share their work among its threads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -35,9 +36,11 @@ inline std::vector<Handler>& handlers() {
       (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
 
 // Runs body(i) for each i in [0, count) on XLA's threads and on this one. This one takes part, so that it never waits for
-// helpers that do not start: it may itself be the last free thread of the pool.
-inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body) {
-  if (count <= 1 || pool.num_threads() <= 1) {
+// helpers that do not start: it may itself be the last free thread of the pool. No more than `threads` take part, if given.
+inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body,
+                         int64_t threads = 1 << 20) {
+  threads = std::min({threads, pool.num_threads(), count});
+  if (threads <= 1) {
     for (int64_t i = 0; i < count; i++) body(i);
     return;
   }
@@ -55,8 +58,7 @@ inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::functi
   auto job = std::make_shared<Job>();
   job->count = count;
   job->body = &body;
-  int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; i++) pool.Schedule([job] { job->work(); });
+  for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(); });
   job->work();
   while (job->done.load() < count) std::this_thread::yield();
 }

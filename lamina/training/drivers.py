@@ -13,15 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lamina import native
 from lamina.core.loops import looping
 from lamina.training.step import State, Step, copied
 
-#: a step with fewer floating-point operations is not much longer than the dispatch that starts it
-SCAN_BELOW = 3e7
+#: a step with fewer floating-point operations is not many times longer than the dispatch that starts it
+SCAN_BELOW = 2e9
+#: the same without native kernels, since XLA's own convolutions are slow inside loops
+SCAN_BELOW_WITHOUT_KERNELS = 3e7
 #: seconds that one dispatch of a scan should take, by the estimate below
 DISPATCH_SECONDS = 0.1
 #: seconds a step takes whatever it computes, and floating-point operations a second beyond that
-STEP_SECONDS, SPEED = 1.5e-5, 2e10
+STEP_SECONDS, SPEED = 1.5e-5, 1e11
 
 #: bytes of examples that one dispatch of a scan may gather
 DISPATCH_BYTES = 1 << 26
@@ -49,7 +52,8 @@ class Driver:
     ) -> None:
         self.step = step
         self.data = None if data is None else jax.tree.map(jnp.asarray, data)
-        self.kind = kind or ("scan" if data is not None and step.flops < SCAN_BELOW else "loop")
+        below = SCAN_BELOW if native.load()[1] else SCAN_BELOW_WITHOUT_KERNELS
+        self.kind = kind or ("scan" if data is not None and step.flops < below else "loop")
         self.chunk = 1
         if self.kind == "scan":
             by_time = DISPATCH_SECONDS / (STEP_SECONDS + step.flops / SPEED)
