@@ -60,9 +60,68 @@ int64_t bands(const ffi::ThreadPool& pool, int64_t batch, int64_t rows) {
   return batch >= wanted || pool.num_threads() == 1 ? 1 : std::min(rows, (wanted + batch - 1) / batch);
 }
 
+// Whether so few channels leave most of a vector empty, so that scatter is faster.
+bool few(const Geometry& g, int64_t channels) { return g.groups == 1 && channels <= LANES / 2 && g.taps() > 1; }
+
+// Like backward_outer, for few channels: each inner place sends out what all taps make of it, as one product for which the
+// taps of all channels are the columns, and that is added up where it belongs.
+void scatter(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const Panels& weights, Finish finish, float* outer) {
+  int64_t parts = bands(pool, g.batch, g.height), breadth = vectors(weights.columns) * LANES;
+  int64_t at_once = std::max<int64_t>(1, PLACES / g.columns), places = at_once * g.columns;  // rows and places
+  auto floor_div = [](int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); };
+  parallel_for(pool, g.batch * parts, [&](int64_t task) {
+    int64_t image = task / parts, part = task % parts;
+    int64_t first = share(g.height, part, parts), end = share(g.height, part + 1, parts);
+    int64_t size = (end - first) * g.width * g.channels;
+    Scratch scratch(vectors(size) * LANES + places * (g.filters + breadth));
+    float *total = scratch.take(vectors(size) * LANES), *copy = scratch.take(places * g.filters);
+    float* sent = scratch.take(places * breadth);
+    std::fill(total, total + size, 0.0f);
+    // the inner rows that reach the band
+    int64_t row = std::max<int64_t>(0, floor_div(first + g.top - (g.kernel_height - 1) * g.dilation_y + g.stride_y - 1, g.stride_y));
+    int64_t last = std::min(g.rows, floor_div(end - 1 + g.top, g.stride_y) + 1);
+    std::vector<const float*> seen(places);
+    std::vector<float*> out(places);
+    for (; row < last; row += at_once) {
+      int64_t count = std::min(at_once, last - row) * g.columns, from = g.inner_at(image, row, 0);
+      const float* given = gradient.gradient + from;
+      if (gradient.result) gradient.copy(from, count * g.filters, copy), given = copy;
+      for (int64_t i = 0; i < count; i++) seen[i] = given + i * g.filters, out[i] = sent + i * breadth;
+      product(seen.data(), out.data(), count, {0}, g.filters, weights);
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t ky = 0; ky < g.kernel_height; ky++) {
+          int64_t y = (row + i / g.columns) * g.stride_y - g.top + ky * g.dilation_y;
+          if (y < first || y >= end) continue;
+          const float* value = out[i] + ky * g.kernel_width * g.channels;
+          for (int64_t kx = 0; kx < g.kernel_width; kx++, value += g.channels) {
+            int64_t x = i % g.columns * g.stride_x - g.left + kx * g.dilation_x;
+            if (x < 0 || x >= g.width) continue;
+            float* to = total + ((y - first) * g.width + x) * g.channels;
+            for (int64_t c = 0; c < g.channels; c++) to[c] += value[c];
+          }
+        }
+    }
+    if (finish.bias)
+      for (int64_t i = 0; i < size; i++) total[i] += finish.bias[i % g.channels];
+    float* to = outer + g.outer_at(image, first, 0);
+    for (int64_t i = 0; i < size; i += LANES) store(to + i, activated(load(total + i), finish.slope), size - i);
+  });
+}
+
 void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
              float* inner) {
   if (suits_winograd(g)) return winograd_forward(pool, g, outer, kernel, finish, inner);
+  if (few(g, g.filters) && g.stride_y == 1 && g.stride_x == 1) {  // also a transposed one, with the kernel turned round
+    std::vector<float> row(g.taps() * g.filters);
+    Panels weights(g.channels, g.taps() * g.filters);
+    for (int64_t c = 0; c < g.channels; c++) {
+      for (int64_t tap = 0; tap < g.taps(); tap++)
+        std::memcpy(&row[tap * g.filters], kernel + ((g.taps() - 1 - tap) * g.channels + c) * g.filters,
+                    g.filters * sizeof(float));
+      weights.set(c, row.data(), 1);
+    }
+    return scatter(pool, g.turned(), Undo(outer), weights, finish, inner);
+  }
   int64_t channels = g.group_channels(), filters = g.group_filters();
   bool merged = g.groups == 1 && g.dilation_x == 1;  // neighbouring taps are one run
   std::vector<Panels> weights(g.groups, Panels(g.taps() * channels, filters));
@@ -102,6 +161,11 @@ void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const
 void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
   if (suits_winograd(g)) return winograd_outer(pool, g, gradient, kernel, finish, outer);
+  if (few(g, g.channels)) {
+    Panels weights(g.filters, g.taps() * g.channels);
+    for (int64_t k = 0; k < g.filters; k++) weights.set(k, kernel + k, g.filters);
+    return scatter(pool, g, gradient, weights, finish, outer);
+  }
   int64_t channels = g.group_channels(), filters = g.group_filters();
   struct Tap {
     int64_t tap, row, column;  // which one, and the inner place relative to the quotient of the outer one

@@ -2,6 +2,8 @@
 // "Outer" is the side that a convolution comes from, with the larger picture; "inner" the one it goes to.
 #pragma once
 
+#include <utility>
+
 #include "handlers.h"
 #include "vector.h"
 
@@ -22,6 +24,13 @@ struct Geometry {
   int64_t group_channels() const { return channels / groups; }
   int64_t group_filters() const { return filters / groups; }
   int64_t taps() const { return kernel_height * kernel_width; }
+  // That of the convolution from the inner to the outer side that is the transpose of this one, with steps of 1.
+  Geometry turned() const {
+    Geometry t = *this;
+    std::swap(t.height, t.rows), std::swap(t.width, t.columns), std::swap(t.channels, t.filters);
+    t.top = (kernel_height - 1) * dilation_y - top, t.left = (kernel_width - 1) * dilation_x - left;
+    return t;
+  }
   int64_t outer_at(int64_t image, int64_t y, int64_t x) const { return ((image * height + y) * width + x) * channels; }
   int64_t inner_at(int64_t image, int64_t r, int64_t c) const { return ((image * rows + r) * columns + c) * filters; }
 };

@@ -84,6 +84,10 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
 #pragma GCC unroll 16
   for (int j = 0; j < NV; j++) bias[j] = finish.bias ? load(finish.bias + start + j * LANES, valid - j * LANES) : Vector{};
   for (int64_t first = 0; first < count; first += MR) {
+    if constexpr (MR > 1)
+      if (count - first <= MR / 2)
+        return product_panel<MR / 2, NV>(rows + first, out + first, count - first, runs, run_count, length, weights, start,
+                                         valid, finish);
     // rows past the last one are the last one again, and not stored
     const float* row[MR];
 #pragma GCC unroll 16

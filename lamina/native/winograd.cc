@@ -20,9 +20,9 @@ namespace {
 constexpr int SPOTS = 16;  // of a tile of 4 by 4
 constexpr int AHEAD = 8;   // how many columns before it is needed a picture is fetched from far memory
 
-// A convolution with padding, from pictures of (height, width, channels) to (rows, columns, filters), in tiles.
-struct Tiling {
-  int64_t batch, height, width, channels, rows, columns, filters, top, left;
+// A convolution in tiles.
+struct Tiling : Geometry {
+  explicit Tiling(const Geometry& g) : Geometry(g) {}
   int64_t down = (rows + 1) / 2, across = (columns + 1) / 2;
   int64_t depth = vectors(channels) * LANES, breadth = vectors(filters) * LANES;  // whole vectors
   // As many tiles at once as keep the level-2 cache half full. Spots lie a little further apart than that takes, so that
@@ -231,7 +231,7 @@ bool suits_winograd(const Geometry& g) {
 
 void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
                       float* inner) {
-  Tiling t{g.batch, g.height, g.width, g.channels, g.rows, g.columns, g.filters, g.top, g.left};
+  Tiling t(g);
   std::vector<float> natural = transformed(g, kernel);
   std::vector<Panels> weights(SPOTS, Panels(g.channels, g.filters));
   for (int spot = 0; spot < SPOTS; spot++)
@@ -242,7 +242,7 @@ void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* out
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
-  Tiling t{g.batch, g.rows, g.columns, g.filters, g.height, g.width, g.channels, 2 - g.top, 2 - g.left};
+  Tiling t(g.turned());
   std::vector<float> natural = transformed(g, kernel);
   std::vector<Panels> weights(SPOTS, Panels(g.filters, g.channels));
   constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
@@ -255,7 +255,7 @@ void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
-  Tiling t{g.batch, g.height, g.width, g.channels, g.rows, g.columns, g.filters, g.top, g.left};
+  Tiling t(g);
   int64_t parts = std::min(PARTS, g.batch);
   std::vector<std::vector<Panels>> totals(parts, std::vector<Panels>(SPOTS, Panels(g.channels, g.filters)));
   std::vector<std::vector<float>> biases(parts, std::vector<float>(t.breadth));
