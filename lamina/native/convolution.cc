@@ -251,24 +251,29 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
   parallel_for(pool, parts, [&](int64_t part) {
     std::vector<int64_t> places(g.taps() * channels);
     std::vector<const float*> seen;
+    int64_t count = g.rows * g.columns, at_once = std::max<int64_t>(1, PLACES / count);  // places, and pictures
     int64_t seen_size = down.count * across.count * g.channels;
-    Scratch scratch(seen_size + PLACES * step);
-    float *seen_space = scratch.take(seen_size), *copy = scratch.take(PLACES * step);
-    for (int64_t image = share(g.batch, part, parts); image < share(g.batch, part + 1, parts); image++) {
-      Window window(seen_space, Undo(outer), image, g.height, g.width, g.channels, down.first, down.count, across.first,
-                    across.count);
+    Scratch scratch(at_once * seen_size + PLACES * step);
+    float *seen_space = scratch.take(at_once * seen_size), *copy = scratch.take(PLACES * step);
+    std::vector<Window> windows;
+    for (int64_t image = share(g.batch, part, parts), last = share(g.batch, part + 1, parts); image < last;
+         image += at_once) {
+      windows.clear();
+      for (int64_t i = 0; i < std::min(at_once, last - image); i++)
+        windows.emplace_back(seen_space + i * seen_size, Undo(outer), image + i, g.height, g.width, g.channels, down.first,
+                             down.count, across.first, across.count);
+      int64_t row_length = windows[0].row_length;
       for (int64_t y = 0, i = 0; y < g.kernel_height; y++)
         for (int64_t x = 0; x < g.kernel_width; x++)
           for (int64_t c = 0; c < channels; c++, i++)
-            places[i] = y * g.dilation_y * window.row_length + x * g.dilation_x * g.channels + c;
-      int64_t count = g.rows * g.columns;
-      for (int64_t first = 0; first < count; first += PLACES) {
-        int64_t some = std::min(PLACES, count - first), at = (image * count + first) * g.filters;
+            places[i] = y * g.dilation_y * row_length + x * g.dilation_x * g.channels + c;
+      for (int64_t first = 0, end = windows.size() * count; first < end; first += PLACES) {
+        int64_t some = std::min(PLACES, end - first), at = (image * count + first) * g.filters;
         for (int64_t group = 0; group < g.groups; group++) {
           seen.clear();
           for (int64_t p = first; p < first + some; p++)
-            seen.push_back(window.values + (p / g.columns) * g.stride_y * window.row_length +
-                           (p % g.columns) * g.stride_x * g.channels + group * channels);
+            seen.push_back(windows[p / count].values + p % count / g.columns * g.stride_y * row_length +
+                           p % count % g.columns * g.stride_x * g.channels + group * channels);
           const float* right = gradient.gradient + at + group * filters;
           if (copied) {
             if (filters == step && g.groups == 1) {
