@@ -1,6 +1,7 @@
 """A Module is an object whose attributes may hold Variables and other Modules; walking it gives each one its path."""
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,23 @@ class Module(Configurable):
             if isinstance(value, _HOLDERS):
                 yield from _inside(name.lstrip("_") or name, value)
 
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, "Variable | Module", bool]]:
+    def walk(self, prefix: str = "") -> "Sequence[Found]":
         """Everything below, each once, parents first: path, variable or module, and whether it may be trained."""
-        yield from _walk(self, prefix, bool(self.trainable), {id(self)})
+        if prefix:
+            return list(_walk(self, prefix, bool(self.trainable), {id(self)}))
+        known: _Walk | None = vars(self).get("_walked")
+        if known is None or not known.holds():
+            known = vars(self)["_walked"] = _Walk(self)
+        return known.found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(value, _PLAIN) or not isinstance(vars(self).get(name), _PLAIN) or name.endswith("trainable"):
+            _Walk.changes += 1
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _Walk.changes += 1
+        object.__delattr__(self, name)
 
     def modules(self) -> dict[str, "Module"]:
         """This module under ``""`` and every module below it, by path."""
@@ -64,8 +79,49 @@ class Module(Configurable):
         return list(self.named_variables().values())
 
 
+#: path, variable or module, and whether it may be trained
+Found = tuple[str, Variable | Module, bool]
 #: what may be or hold a variable or a module; most attributes are neither
 _HOLDERS = (Variable, Module, list, tuple, dict)
+#: what surely does not
+_PLAIN = (type(None), bool, int, float, str)
+
+
+class _Walk:
+    """What a walk found, and whether another one would find the same.
+
+    Steps ask at every call, and a walk through a deep model takes longer than a small one computes.
+    """
+
+    #: how often an attribute of any module that could matter was set
+    changes = 0
+
+    def __init__(self, root: Module) -> None:
+        self.found = list(_walk(root, "", bool(root.trainable), {id(root)}))
+        self.at = _Walk.changes
+        modules = [root, *(found for _, found, _ in self.found if isinstance(found, Module))]
+        # attributes announce themselves when they are set; lists and dictionaries change unseen
+        values = [value for module in modules for name, value in vars(module).items() if name != "_walked"]
+        self.containers = [(container, list(_items(container))) for container in _containers(values)]
+
+    def holds(self) -> bool:
+        """Whether nothing has changed since."""
+        return self.at == _Walk.changes and all(
+            len(container) == len(items) and all(map(operator.is_, _items(container), items))
+            for container, items in self.containers
+        )
+
+
+def _items(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _containers(values: Iterable[Any]) -> Iterator[Any]:
+    """The lists and dictionaries among these values and inside them."""
+    for value in values:
+        if isinstance(value, list | tuple | dict):
+            yield value
+            yield from _containers(_items(value))
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Variable | Module]]:

@@ -15,6 +15,7 @@ from jax.interpreters import ad, batching, mlir, xla
 
 from lamina import native
 from lamina.core.typing import Array
+from lamina.kernels.flops import count_flops
 
 Arrays = tuple[Array, ...]
 
@@ -53,8 +54,9 @@ class Operation:
     ) -> None:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
         self.supports, self.forward, self.backward = supports, forward, backward
-        self._known_shapes: dict[Any, list[Any]] = {}
+        self._known: dict[Any, tuple[list[Any], float]] = {}
         self.primitive = Primitive(name)
+        setattr(self.primitive, "flops", self.flops)  # noqa: B010 - for count_flops
         self.primitive.multiple_results = True
         self.primitive.def_impl(functools.partial(xla.apply_primitive, self.primitive))
         self.primitive.def_abstract_eval(self._shapes)
@@ -80,13 +82,21 @@ class Operation:
     def _portable(self, *arrays: Array, **settings: Any) -> list[Array]:
         return self._listed(self.portable(*arrays, **settings))
 
+    def flops(self, *arrays: Any, **settings: Any) -> float:
+        """Floating-point operations of the portable form, of arrays or their shapes."""
+        return self._seen(arrays, settings)[1]
+
     def _shapes(self, *avals: Any, **settings: Any) -> list[Any]:
-        given = tuple((a.shape, a.dtype) for a in avals), tuple(settings.items())
-        if given not in self._known_shapes:
-            shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
-            found = jax.eval_shape(functools.partial(self._portable, **settings), *shapes)
-            self._known_shapes[given] = [jax.core.ShapedArray(a.shape, a.dtype) for a in found]
-        return self._known_shapes[given]
+        return self._seen(avals, settings)[0]
+
+    def _seen(self, arrays: Sequence[Any], settings: dict[str, Any]) -> tuple[list[Any], float]:
+        """The shapes of the results, and the number of operations; traced once for shapes of the arguments."""
+        given = tuple((a.shape, a.dtype) for a in arrays), tuple(settings.items())
+        if given not in self._known:
+            shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
+            jaxpr, found = jax.make_jaxpr(functools.partial(self._portable, **settings), return_shape=True)(*shapes)
+            self._known[given] = [jax.core.ShapedArray(a.shape, a.dtype) for a in found], count_flops(jaxpr.jaxpr)
+        return self._known[given]
 
     def _lower(self, context: Any, *arrays: Any, **settings: Any) -> Any:
         chosen = self._portable

@@ -19,7 +19,8 @@ from lamina.models.trainer import Trainer
 from lamina.optimizers import Optimizer
 from lamina.saving import load_weights, save_model, save_weights
 from lamina.training.objectives import Objective
-from lamina.training.step import Progress, Step
+from lamina.training.predict import Compiled
+from lamina.training.step import Progress
 
 
 @layer
@@ -46,7 +47,7 @@ class Model(Trainer):
     def __init__(self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
-        self._steps: dict[Any, Step] = {}
+        self._compiled = Compiled()
         if inputs is not None or outputs is not None:
             self._set_graph(Graph(inputs, outputs))
 

@@ -21,6 +21,7 @@ from lamina.training.callbacks import Callback
 from lamina.training.drivers import Driver
 from lamina.training.history import History
 from lamina.training.objectives import Objective
+from lamina.training.predict import BATCH_SIZE, Compiled, Ready, forward, predict
 from lamina.training.progress import described
 from lamina.training.step import Progress, Step
 
@@ -35,7 +36,7 @@ class Trainer(Layer):
     run_eagerly = False
     history: History | None = None
     _graph: Graph | None = None
-    _steps: dict[Any, Step]
+    _compiled: Compiled
 
     # -- compile ---------------------------------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class Trainer(Layer):
         self.objective = Objective(loss, metrics, loss_weights, weighted_metrics, names)
         self.run_eagerly = run_eagerly
         self.progress = Progress()
-        self._steps = {}
+        self._compiled = Compiled()
 
     def _require_compiled(self) -> Objective:
         if self.objective is None:
@@ -202,7 +203,7 @@ class Trainer(Layer):
         leaves, structure = jax.tree.flatten(example)
         held = tuple((path, id(found), may) for path, found, may in self.walk() if isinstance(found, Variable))
         key = (kind, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), held)
-        if key not in self._steps:
+        if key not in self._compiled.steps:
             step = Step(
                 self,
                 methods[kind],
@@ -212,9 +213,9 @@ class Trainer(Layer):
                 finish=self._finish(kind),
             )
             held = tuple((path, id(found), may) for path, found, may in self.walk() if isinstance(found, Variable))
-            self._steps[(*key[:3], held)] = step  # tracing may have made new variables
+            self._compiled.steps[(*key[:3], held)] = step  # tracing may have made new variables
             return step
-        return self._steps[key]
+        return self._compiled.steps[key]
 
     def _finish(self, kind: str) -> Callable[[], dict[str, Any]] | None:
         """What gives the logs from the metrics alone, if the step is the library's own."""
@@ -432,16 +433,25 @@ class Trainer(Layer):
         Raises:
             ShapeError: if the shape of ``x`` is not that of the model's input.
         """
-        data = make_data(x, batch_size=batch_size or 256)
+        plain = (batch_size, steps, callbacks) == (None, None, None) and not self.run_eagerly
+        like = (x.shape, x.dtype) if plain and type(x) is np.ndarray else None
+        ready = self._compiled.ready.get(like)
+        if ready is not None and ready.holds(self):
+            if self._graph is not None:
+                self._graph.check_values(x)
+            return ready(x)
+        data = make_data(x, batch_size=batch_size or BATCH_SIZE)
         if self._graph is not None and isinstance(data, ArrayData):
             self._graph.check_values(data.tree)
         listeners = loops.listening(self, callbacks)
         for callback in listeners:
             callback.on_predict_begin()
         with _eagerly(self):
-            results = loops.predict(self, data, steps)
+            results = predict(self, data, steps)
         for callback in listeners:
             callback.on_predict_end()
+        if like is not None:
+            self._compiled.ready[like] = Ready.of(self, x)
         return results
 
     @concise
@@ -465,7 +475,7 @@ class Trainer(Layer):
     def predict_on_batch(self, x: Any) -> Any:
         """The predictions for one batch, as NumPy arrays."""
         data = make_data(x, batch_size=2**30)
-        return jax.tree.map(np.asarray, loops.forward(self, self._prepare_inputs(unpack(data.tree)[0])))  # type: ignore[union-attr]
+        return jax.tree.map(np.asarray, forward(self, self._prepare_inputs(unpack(data.tree)[0])))  # type: ignore[union-attr]
 
     def _on_batch(self, kind: str, x: Any, y: Any, weight: Any, class_weight: Any, return_dict: bool) -> Any:
         data = make_data(x, y, weight, batch_size=2**30)

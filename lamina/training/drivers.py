@@ -18,7 +18,7 @@ from lamina.core.loops import looping
 from lamina.training.step import State, Step, copied
 
 #: a step with fewer floating-point operations is not many times longer than the dispatch that starts it
-SCAN_BELOW = 2e9
+SCAN_BELOW = 3e9
 #: the same without native kernels, since XLA's own convolutions are slow inside loops
 SCAN_BELOW_WITHOUT_KERNELS = 3e7
 #: seconds that one dispatch of a scan should take, by the estimate below

@@ -1,4 +1,4 @@
-"""``fit``, ``evaluate`` and ``predict``: the loops around the compiled step."""
+"""``fit`` and ``evaluate``: the loops around the compiled step."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.errors import ConfigError, DataError
-from lamina.data.batches import ArrayData, StreamData, length, pack, unpack
+from lamina.data.batches import ArrayData, StreamData, pack, unpack
 from lamina.training.callbacks import Callback, Logs, Recorder
 from lamina.training.checks import check_batch
 from lamina.training.drivers import Driver
 from lamina.training.history import History
 from lamina.training.progress import ProgressBar
-from lamina.training.step import Step
+from lamina.training.step import Step, shapes_of
 
 #: seconds between two looks at the numbers on the device
 LOOK_EVERY = 0.25
@@ -142,7 +142,7 @@ class _ArrayRun:
         self.rest = data.size % self.batch
         self.pads = bool(self.rest) and model.may_pad()
         device = jax.tree.map(jnp.asarray, data.tree)
-        example = _example(device, self.batch)
+        example = shapes_of(device, self.batch)
         if self.pads:
             example = (example, jax.ShapeDtypeStruct((self.batch,), jnp.float32))
         step = model.step("padded" if self.pads else "train", example)
@@ -190,7 +190,7 @@ class _ArrayRun:
 
     def _run_rest(self, index: np.ndarray) -> None:
         if self.last is None:
-            step = self.model.step("train", _example(self.device, len(index)))
+            step = self.model.step("train", shapes_of(self.device, len(index)))
             self.last = Driver(step, self.device, "loop")
         self.last.run(index[None])
 
@@ -221,7 +221,7 @@ class _StreamRun:
         if not self.drivers:
             check_batch(self.model, batch)
         batch = jax.tree.map(jnp.asarray, self.model.prepare_batch(batch))
-        step = self.model.step(kind, _example(batch))
+        step = self.model.step(kind, shapes_of(batch))
         driver = self.drivers.get(step)
         if driver is None:
             driver = self.drivers[step] = Driver(step)
@@ -269,7 +269,7 @@ def evaluate(model: Any, data: ArrayData | StreamData, steps: int | None = None)
     device = jax.tree.map(jnp.asarray, data.tree)
     whole, rest = divmod(size, batch)
     pads = bool(rest) and model.may_pad(testing=True)
-    example = _example(device, batch)
+    example = shapes_of(device, batch)
     drivers = []
     if whole or pads:
         weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
@@ -282,47 +282,10 @@ def evaluate(model: Any, data: ArrayData | StreamData, steps: int | None = None)
             part = slice(first, first + driver.chunk)
             driver.run(indices[part], None if rows is None else rows[part])
     if rest and not pads:
-        last = Driver(model.step("test", _example(device, rest)), device, "loop")
+        last = Driver(model.step("test", shapes_of(device, rest)), device, "loop")
         last.run(np.arange(whole * batch, size, dtype="int32")[None])
         drivers.append(last)
     return _merged(model, drivers)
-
-
-def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Any:
-    """What ``model.predict_step`` returns for every batch, joined along the first axis, as NumPy arrays."""
-    if isinstance(data, StreamData):
-        source: Any = (unpack(batch)[0] for batch in data.epoch(0))
-    else:
-        source = (data.take(slice(i, i + data.batch_size)) for i in range(0, data.size, data.batch_size))
-    results = []
-    for done, batch in enumerate(source, start=1):
-        batch = jax.tree.map(np.asarray, model.prepare_batch(batch))
-        size = length(batch)
-        batch = padded(batch, min(_round_up(size), data.batch_size) if isinstance(data, ArrayData) else _round_up(size))
-        results.append((forward(model, batch), size))
-        if steps is not None and done >= steps:
-            break
-    parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], out) for out, n in results]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
-
-
-def forward(model: Any, batch: Any) -> Any:
-    """``model.predict_step`` compiled."""
-    step = model.step("predict", _example(batch))
-    if "forward" not in step.programs:
-        step.programs["forward"] = jax.jit(step.__call__)
-    changing, constant = step.state()
-    changing, out = step.programs["forward"](changing, constant, batch)
-    step.commit(changing)
-    return out
-
-
-def padded(tree: Any, size: int) -> Any:
-    """``tree`` with its last example repeated until there are ``size``."""
-    have = length(tree)
-    if have == size:
-        return tree
-    return jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], size - have, axis=0)]), tree)
 
 
 def with_class_weight(batch: Any, class_weight: Mapping[int, float] | None) -> Any:
@@ -363,18 +326,6 @@ def split_validation(data: ArrayData, fraction: float) -> tuple[ArrayData, Array
         ArrayData(first, cut, data.batch_size, data.shuffle),
         ArrayData(rest, data.size - cut, data.batch_size),
     )
-
-
-def _example(tree: Any, batch: int | None = None) -> Any:
-    def spec(a: Any) -> Any:
-        dtype = jax.dtypes.canonicalize_dtype(a.dtype)
-        return jax.ShapeDtypeStruct(a.shape if batch is None else (batch, *a.shape[1:]), dtype)
-
-    return jax.tree.map(spec, tree)
-
-
-def _round_up(size: int) -> int:
-    return 1 << (size - 1).bit_length()
 
 
 def _due(freq: int | Sequence[int], epoch: int) -> bool:

@@ -11,6 +11,7 @@ from lamina.core.config import config
 from lamina.core.errors import ConfigError, StateError
 from lamina.core.module import Module
 from lamina.core.state import Array, Variable, bind
+from lamina.kernels.flops import count_flops
 
 State = dict[str, Array]
 
@@ -56,7 +57,7 @@ class Step:
         finish: gives the logs from the state alone, where they need not be worked out after every step.
 
     Attributes:
-        flops: floating-point operations in one step, counted from its matrix products and convolutions.
+        flops: floating-point operations in one step, see :func:`lamina.kernels.flops.count_flops`.
         results: the shapes of the logs.
 
     Raises:
@@ -163,40 +164,11 @@ def _describe(leaf: Any) -> str:
     return f"array of shape {leaf.shape}"
 
 
-def count_flops(jaxpr: Any) -> float:
-    """Floating-point operations of a traced program: its products and convolutions, and one for each other result.
+def shapes_of(tree: Any, batch: int | None = None) -> Any:
+    """The shapes and dtypes of arrays as a step gets them; with so many examples, if ``batch`` is given."""
 
-    >>> closed = jax.make_jaxpr(lambda a, b: a @ b)(jnp.ones((2, 3)), jnp.ones((3, 4)))
-    >>> count_flops(closed.jaxpr)
-    48.0
-    """
-    total = 0.0
-    for equation in jaxpr.eqns:
-        inner = [
-            value for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(value)
-        ]
-        size = float(sum(getattr(out.aval, "size", 0) for out in equation.outvars))
-        if inner:
-            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-            total += times * sum(count_flops(getattr(value, "jaxpr", value)) for value in inner)
-        elif equation.primitive.name == "dot_general":
-            (contract, _), _ = equation.params["dimension_numbers"]
-            total += 2 * size * float(_product(equation.invars[0].aval.shape[axis] for axis in contract))
-        elif equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * size * float(kernel.size) / outputs
-        else:
-            total += size
-    return total
+    def spec(a: Any) -> Any:
+        dtype = jax.dtypes.canonicalize_dtype(a.dtype)
+        return jax.ShapeDtypeStruct(a.shape if batch is None else (batch, *a.shape[1:]), dtype)
 
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
-
-
-def _product(numbers: Any) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
+    return jax.tree.map(spec, tree)

@@ -1,0 +1,95 @@
+"""``predict``: batches through the compiled network, and a short way for one array that comes again and again."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from lamina.data.batches import ArrayData, StreamData, length, unpack
+from lamina.training.step import Step, shapes_of
+
+#: how many examples are computed at a time
+BATCH_SIZE = 256
+
+
+def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Any:
+    """What ``model.predict_step`` returns for every batch, joined along the first axis, as NumPy arrays."""
+    if isinstance(data, StreamData):
+        source: Any = (unpack(batch)[0] for batch in data.epoch(0))
+    else:
+        source = (data.take(slice(i, i + data.batch_size)) for i in range(0, data.size, data.batch_size))
+    results = []
+    for done, batch in enumerate(source, start=1):
+        batch = jax.tree.map(np.asarray, model.prepare_batch(batch))
+        size = length(batch)
+        batch = padded(batch, min(_round_up(size), data.batch_size) if isinstance(data, ArrayData) else _round_up(size))
+        results.append((forward(model, batch), size))
+        if steps is not None and done >= steps:
+            break
+    parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], out) for out, n in results]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
+
+
+def forward(model: Any, batch: Any) -> Any:
+    """``model.predict_step`` compiled."""
+    step = model.step("predict", shapes_of(batch))
+    if "forward" not in step.programs:
+        step.programs["forward"] = jax.jit(step.__call__)
+    changing, constant = step.state()
+    changing, out = step.programs["forward"](changing, constant, batch)
+    step.commit(changing)
+    return out
+
+
+def padded(tree: Any, size: int) -> Any:
+    """``tree`` with its last example repeated until there are ``size``."""
+    have = length(tree)
+    if have == size:
+        return tree
+    return jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], size - have, axis=0)]), tree)
+
+
+def _round_up(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+class Ready:
+    """Prediction for arrays like one that was predicted before, without preparing anything, while the model stays as it is.
+
+    A small network on one example takes less time than looking at the model and its data does.
+
+    Args:
+        model: the model.
+        x: the array.
+    """
+
+    def __init__(self, model: Any, x: np.ndarray) -> None:
+        self.walked = model.walk()
+        self.step: Step = model.step("predict", shapes_of(x))
+        self.program = self.step.programs["forward"]
+
+    @classmethod
+    def of(cls, model: Any, x: np.ndarray) -> "Ready | None":
+        """The short way for arrays like ``x``, if there is one."""
+        fits = x.dtype == jax.dtypes.canonicalize_dtype(x.dtype) and len(x) == _round_up(len(x)) <= BATCH_SIZE
+        if not fits or model.prepare_batch(x) is not x:
+            return None
+        ready = cls(model, x)
+        return None if ready.step.changing else ready
+
+    def holds(self, model: Any) -> bool:
+        """Whether the model is as it was."""
+        return model.walk() is self.walked
+
+    def __call__(self, x: np.ndarray) -> Any:
+        """The predictions for ``x``, as NumPy arrays."""
+        constant = {path: self.step.variables[path].stored for path in self.step.constant}
+        return jax.tree.map(np.asarray, self.program({}, constant, x)[1])
+
+
+class Compiled:
+    """What a model has compiled so far: its steps by their kind and their batches, and the short ways to predictions."""
+
+    def __init__(self) -> None:
+        self.steps: dict[Any, Step] = {}
+        self.ready: dict[Any, Ready | None] = {}
