@@ -13,7 +13,7 @@ from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.state import Array
 from lamina.families.base import Family, share, whole
 from lamina.families.tokenizer import texts_in
-from lamina.families.writing import Writer, compiled, drawn
+from lamina.families.writing import Writer, compiled, drawn, stretches, written
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -76,18 +76,30 @@ class LanguageNetwork(Model):
         return [recurrent.get_initial_state(1) for recurrent in self.recurrent]
 
     @functools.cached_property
-    def next_token(self) -> Callable[..., tuple[Array, list[Any]]]:
-        """The compiled step of generation.
+    def read(self) -> Callable[..., list[Any]]:
+        """The compiled states after a token: called with states and the token."""
+        return compiled(self, lambda states, token: self.scores(jnp.reshape(token, (1, 1)), states)[1])
 
-        Called with states, a token, a key, how many keys were drawn from it, and the settings of
-        :func:`~lamina.families.writing.drawn`; gives a token and states. The token of unknown ones is never drawn.
+    @functools.cached_property
+    def write(self) -> Callable[..., tuple[Array, list[Any]]]:
+        """The compiled loop of generation.
+
+        Called with states, the last token, how many to write, a key, how many tokens were drawn with it, and the settings of
+        :func:`~lamina.families.writing.drawn`; gives tokens as :func:`~lamina.families.writing.written` does, and states.
+        The token of unknown ones is never drawn.
         """
 
-        def step(states: Any, token: Array, key: Array, number: Any, *settings: Any) -> tuple[Array, list[Any]]:
-            scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
-            return drawn(scores[0, 0].at[0].set(-jnp.inf), jax.random.fold_in(key, number), *settings), states
+        def steps(
+            states: Any, token: Array, count: Any, key: Array, number: Any, *settings: Any
+        ) -> tuple[Array, list[Any]]:
+            def step(token: Array, states: Any, done: Array) -> tuple[Array, list[Any]]:
+                scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
+                here = jax.random.fold_in(key, number + done)
+                return drawn(scores[0, 0].at[0].set(-jnp.inf), here, *settings), states
 
-        return compiled(self, step)
+            return written(step, token, states, count)
+
+        return compiled(self, steps)
 
 
 class RNNLanguageModel(Writer, Family):
@@ -215,12 +227,14 @@ class RNNLanguageModel(Writer, Family):
             yield seen[0]
         states = model.start()
         for number in seen[:-1]:
-            _, states = model.next_token(states, np.int32(number), key, np.int32(0), *settings)
-        token = seen[-1] if seen else 0
-        for number in range(count):
-            drawn, states = model.next_token(states, np.int32(token), key, np.int32(number), *settings)
-            token = int(drawn)
-            yield token
+            states = model.read(states, np.int32(number))
+        token, done = seen[-1] if seen else 0, 0
+        for some in stretches(count):
+            drawing = (key, np.int32(done), *settings)
+            found, states = model.write(states, np.int32(token), np.int32(some), *drawing)
+            done += some
+            for token in np.asarray(found)[:some].tolist():
+                yield token
 
     def _text(self, tokens: list[int]) -> str:
         return "".join(self.tokens_[token] for token in tokens)

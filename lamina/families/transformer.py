@@ -15,7 +15,7 @@ from lamina.families.transformer_classifier import TransformerClassifier as Tran
 from lamina.families.transformer_network import LanguageModel, Transformer
 from lamina.families.transformer_pretrained import TransformerEncoder as TransformerEncoder
 from lamina.families.transformer_training import Batches, optimizer_for
-from lamina.families.writing import Writer
+from lamina.families.writing import Writer, stretches
 from lamina.losses import SparseCategoricalCrossentropy
 
 
@@ -176,20 +176,27 @@ class TransformerLanguageModel(Writer, Family):
         seen = self.tokenizer_.encode([prompt])[0].tolist()
         context = position = model.transformer.context
         caches: Any = None
-        for number in range(count):
-            if position == context:
-                seen = seen if len(seen) < context else seen[-max(context // 2, 1) :]
-                rows, length, start = padded([np.asarray(seen)], context), len(seen), 0
-                caches = model.transformer.empty_caches()
-            else:
-                rows, length, start = np.asarray([seen[-1:]], "int32"), 1, position
-            place = (np.int32(length), np.int32(start), np.bool_(self.ends_))
-            token, caches = model.next_token(caches, rows, *place, key, np.int32(number), *settings)
-            position = start + length
-            seen.append(int(token))
-            if seen[-1] == END:
-                return
-            yield seen[-1]
+        done = 0
+        for size in stretches(count):
+            until = done + size
+            while done < until:
+                drawing = (np.bool_(self.ends_), key, np.int32(done), *settings)
+                if position == context:
+                    seen = seen if len(seen) < context else seen[-max(context // 2, 1) :]
+                    rows, position = padded([np.asarray(seen)], context), len(seen)
+                    found, caches = model.read(model.transformer.empty_caches(), rows, np.int32(position), *drawing)
+                    tokens = [int(found)]
+                else:
+                    some = min(until - done, context - position)
+                    last = np.int32(seen[-1])
+                    found, caches = model.write(caches, last, np.int32(position), np.int32(some), *drawing)
+                    tokens, position = np.asarray(found)[:some].tolist(), position + some
+                done += len(tokens)
+                for token in tokens:
+                    if token == END:
+                        return
+                    seen.append(token)
+                    yield token
 
     def _text(self, tokens: list[int]) -> str:
         return self.tokenizer_.decode(tokens)

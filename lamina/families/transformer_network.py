@@ -18,7 +18,7 @@ from lamina.core.registry import register
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.families.tokenizer import END, SPECIAL, by_length
-from lamina.families.writing import compiled, drawn
+from lamina.families.writing import compiled, drawn, written
 from lamina.initializers import RandomNormal
 from lamina.kernels.attention import dot_product_attention, self_attention
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
@@ -245,29 +245,59 @@ class LanguageModel(Model):
         return jnp.matmul(x, self.transformer.tokens.embeddings.value.T)
 
     @functools.cached_property
-    def next_token(self) -> Callable[..., tuple[Array, list[Cache]]]:
-        """The compiled step of generation.
+    def read(self) -> Callable[..., tuple[Array, list[Cache]]]:
+        """The compiled beginning of generation.
 
-        Called with caches (whose memory it takes), tokens ``(1, length)``, how many of them count, the position of the
-        first one, whether the text may end, a key, how many keys were drawn from it, and the settings of
-        :func:`~lamina.families.writing.drawn`; gives a token and caches.
+        Called with caches (whose memory it takes), tokens ``(1, length)``, how many of them count, whether the text may
+        end, a key, how many tokens were drawn with it, and the settings of :func:`~lamina.families.writing.drawn`; gives
+        the token that follows, and caches.
         """
 
-        def step(
+        def step(caches: list[Cache], tokens: Array, length: Any, *drawing: Any) -> tuple[Array, list[Cache]]:
+            return self._following(caches, tokens, length, 0, *drawing)
+
+        return compiled(self, step, donate_argnums=1)
+
+    @functools.cached_property
+    def write(self) -> Callable[..., tuple[Array, list[Cache]]]:
+        """The compiled loop of generation.
+
+        Called with caches (whose memory it takes), the last token, its position, how many tokens to write, and what
+        :attr:`read` is told about drawing; gives tokens as :func:`~lamina.families.writing.written` does, and caches.
+        """
+
+        def steps(
             caches: list[Cache],
-            tokens: Array,
-            length: Any,
+            token: Array,
             position: Any,
+            count: Any,
             may_end: Any,
             key: Array,
             number: Any,
             *settings: Any,
         ) -> tuple[Array, list[Cache]]:
-            x, caches = self.transformer.advance(tokens, caches, position)
-            scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
-            return drawn(writable(scores, may_end), jax.random.fold_in(key, number), *settings), caches
+            def step(token: Array, caches: list[Cache], done: Array) -> tuple[Array, list[Cache]]:
+                drawing = (may_end, key, number + done, *settings)
+                return self._following(caches, token[None, None], 1, position + done, *drawing)
 
-        return compiled(self, step, donate_argnums=1)
+            return written(step, token, caches, count, end=END)
+
+        return compiled(self, steps, donate_argnums=1)
+
+    def _following(
+        self,
+        caches: list[Cache],
+        tokens: Array,
+        length: Any,
+        position: Any,
+        may_end: Any,
+        key: Array,
+        number: Any,
+        *settings: Any,
+    ) -> tuple[Array, list[Cache]]:
+        x, caches = self.transformer.advance(tokens, caches, position)
+        scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
+        return drawn(writable(scores, may_end), jax.random.fold_in(key, number), *settings), caches
 
     @functools.cached_property
     def likelihoods(self) -> Callable[[np.ndarray], Array]:

@@ -15,6 +15,9 @@ from lamina.core.state import Array, bind
 from lamina.families.base import whole
 from lamina.models import Model
 
+#: the most tokens that are written before the host looks at them
+STRETCH = 32
+
 
 class Writer:
     """What language models have in common once they are trained; a subclass tells which tokens follow, and their text."""
@@ -61,9 +64,9 @@ class Writer:
             raise ConfigError(f"temperature is a number of at least 0; received {temperature!r}")
         if not (isinstance(top_p, int | float) and 0 < top_p <= 1):
             raise ConfigError(f"top_p is a number above 0, up to 1; received {top_p!r}")
-        most = np.iinfo("int32").max if top_k is None else whole("top_k", top_k)
+        most = None if top_k is None else np.int32(whole("top_k", top_k))
         key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
-        settings = (np.float32(temperature), np.int32(most), np.float32(top_p))
+        settings = (np.float32(temperature), most, None if top_p == 1 else np.float32(top_p))
         tokens = self._next_tokens(prompt, whole("max_tokens", max_tokens, 0), key, settings)
         pieces = _pieces(tokens, self._text, words)
         return pieces if stream else "".join(pieces)
@@ -97,24 +100,71 @@ def _pieces(tokens: Iterator[int], text_of: Callable[[list[int]], str], stop: Se
         yield text[shown:]
 
 
-def drawn(scores: Array, key: Array, temperature: Any, top_k: Any, top_p: Any) -> Array:
+def drawn(scores: Array, key: Array, temperature: Any, top_k: Any = None, top_p: Any = None) -> Array:
     """A token drawn from ``softmax(scores / temperature)``.
 
     Only the ``top_k`` likeliest tokens are drawn from, and of these only the likeliest that together have probability
-    ``top_p``; at temperature 0 only the likeliest one.
+    ``top_p``, if these are given; at temperature 0 only the likeliest one.
 
     Holtzman et al. (2019), https://arxiv.org/abs/1904.09751
 
-    >>> int(drawn(jnp.array([1.0, 3.0, 2.0]), jax.random.key(0), 1.0, 1, 1.0))
+    >>> int(drawn(jnp.array([1.0, 3.0, 2.0]), jax.random.key(0), 1.0, top_k=1))
     1
     """
-    order = jnp.argsort(-scores)
-    ranked = scores[order] / jnp.maximum(temperature, 1e-6)
-    ranked = jnp.where(jnp.arange(len(scores)) < top_k, ranked, -jnp.inf)
-    shares = jax.nn.softmax(ranked)
-    before = jnp.cumsum(shares) - shares
-    rank = jax.random.categorical(key, jnp.where(before < top_p, ranked, -jnp.inf))
-    return order[jnp.where(temperature > 0, rank, 0)]
+    scaled = scores / jnp.maximum(temperature, 1e-6)
+    if top_k is not None or top_p is not None:
+        order = jnp.argsort(-scores)
+        ranked = scaled[order]
+        if top_k is not None:
+            ranked = jnp.where(jnp.arange(len(scores)) < top_k, ranked, -jnp.inf)
+        if top_p is not None:
+            shares = jax.nn.softmax(ranked)
+            ranked = jnp.where(jnp.cumsum(shares) - shares < top_p, ranked, -jnp.inf)
+        scaled = jnp.zeros_like(scaled).at[order].set(ranked)
+    return jnp.where(temperature > 0, jax.random.categorical(key, scaled), jnp.argmax(scores))
+
+
+def written(
+    step: Callable[..., Any], token: Array, state: Any, count: Any, end: int | None = None
+) -> tuple[Array, Any]:
+    """Up to ``STRETCH`` tokens, each following from the one before, in one compiled loop.
+
+    Args:
+        step: from a token, the state and how many tokens were written before, the next token and state.
+        token: the token before the first.
+        state: the state before the first.
+        count: how many tokens to write.
+        end: the token after which to stop.
+
+    Returns:
+        The tokens, of shape ``(STRETCH,)``, of which the first ``count`` up to ``end`` mean something; and the state.
+    """
+
+    def goes_on(carry: Any) -> Array:
+        number, last, *_ = carry
+        return number < count if end is None else (number < count) & ((number == 0) | (last != end))
+
+    def write(carry: Any) -> Any:
+        number, last, state, tokens = carry
+        token, state = step(last, state, number)
+        token = token.astype("int32")
+        return number + 1, token, state, tokens.at[number].set(token)
+
+    first = (jnp.int32(0), jnp.asarray(token, "int32"), state, jnp.zeros(STRETCH, "int32"))
+    *_, state, tokens = jax.lax.while_loop(goes_on, write, first)
+    return tokens, state
+
+
+def stretches(count: int) -> Iterator[int]:
+    """How many tokens to write at a time: few at first, so that something is there to see, then more.
+
+    >>> list(stretches(20))
+    [1, 2, 4, 8, 5]
+    """
+    size = 1
+    while count > 0:
+        yield min(size, count)
+        count, size = count - size, min(2 * size, STRETCH)
 
 
 def compiled(model: Model, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
