@@ -13,7 +13,7 @@ from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.state import Array
 from lamina.families.base import Family, share, whole
 from lamina.families.tokenizer import texts_in
-from lamina.families.writing import Writer, compiled, drawn, stretches, written
+from lamina.families.writing import Writer, compiled, drawn, written
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -219,17 +219,18 @@ class RNNLanguageModel(Writer, Family):
             self.dropout,
         )
 
-    def _next_tokens(self, prompt: str, count: int, key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
+    def _next_tokens(self, prompt: str, sizes: Iterator[int], key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
         model: LanguageNetwork = self.model_
         seen = self._numbers(self._split(prompt)).tolist()
-        if count and not seen:  # every token is as likely to be the first
-            seen, count = [int(jax.random.randint(key, (), 1, len(self.tokens_)))], count - 1
-            yield seen[0]
-        states = model.start()
-        for number in seen[:-1]:
-            states = model.read(states, np.int32(number))
-        token, done = seen[-1] if seen else 0, 0
-        for some in stretches(count):
+        states, token, done = model.start(), 0, 0
+        for some in sizes:
+            if not done:
+                if not seen:  # every token is as likely to be the first
+                    seen, some = [int(jax.random.randint(key, (), 1, len(self.tokens_)))], some - 1
+                    yield seen[0]
+                for number in seen[:-1]:
+                    states = model.read(states, np.int32(number))
+                token = seen[-1]
             drawing = (key, np.int32(done), *settings)
             found, states = model.write(states, np.int32(token), np.int32(some), *drawing)
             done += some

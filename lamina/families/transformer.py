@@ -15,7 +15,7 @@ from lamina.families.transformer_classifier import TransformerClassifier as Tran
 from lamina.families.transformer_network import LanguageModel, Transformer
 from lamina.families.transformer_pretrained import TransformerEncoder as TransformerEncoder
 from lamina.families.transformer_training import Batches, optimizer_for
-from lamina.families.writing import Writer, stretches
+from lamina.families.writing import Writer
 from lamina.losses import SparseCategoricalCrossentropy
 
 
@@ -170,21 +170,22 @@ class TransformerLanguageModel(Writer, Family):
         check_is_fitted(self, "vocabulary_")
         return tokenizer_from(self.vocabulary_)
 
-    def _next_tokens(self, prompt: str, count: int, key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
+    def _next_tokens(self, prompt: str, sizes: Iterator[int], key: Any, settings: tuple[Any, ...]) -> Iterator[int]:
         # When the context is full, its second half is read anew. Of a long prompt the end is seen.
         model: LanguageModel = self.model_
         seen = self.tokenizer_.encode([prompt])[0].tolist()
         context = position = model.transformer.context
         caches: Any = None
         done = 0
-        for size in stretches(count):
+        for size in sizes:
             until = done + size
             while done < until:
                 drawing = (np.bool_(self.ends_), key, np.int32(done), *settings)
                 if position == context:
                     seen = seen if len(seen) < context else seen[-max(context // 2, 1) :]
-                    rows, position = padded([np.asarray(seen)], context), len(seen)
-                    found, caches = model.read(model.transformer.empty_caches(), rows, np.int32(position), *drawing)
+                    position = len(seen)
+                    rows = padded([np.asarray(seen)], min(context, 1 << (position - 1).bit_length()))
+                    found, caches = model.read(rows, np.int32(position), *drawing)
                     tokens = [int(found)]
                 else:
                     some = min(until - done, context - position)

@@ -248,15 +248,14 @@ class LanguageModel(Model):
     def read(self) -> Callable[..., tuple[Array, list[Cache]]]:
         """The compiled beginning of generation.
 
-        Called with caches (whose memory it takes), tokens ``(1, length)``, how many of them count, whether the text may
-        end, a key, how many tokens were drawn with it, and the settings of :func:`~lamina.families.writing.drawn`; gives
-        the token that follows, and caches.
+        Called with tokens ``(1, length)``, how many of them count, whether the text may end, a key, how many tokens were
+        drawn with it, and the settings of :func:`~lamina.families.writing.drawn`; gives the token that follows, and caches.
         """
 
-        def step(caches: list[Cache], tokens: Array, length: Any, *drawing: Any) -> tuple[Array, list[Cache]]:
-            return self._following(caches, tokens, length, 0, *drawing)
+        def step(tokens: Array, length: Any, *drawing: Any) -> tuple[Array, list[Cache]]:
+            return self._following(self.transformer.empty_caches(), tokens, length, 0, *drawing)
 
-        return compiled(self, step, donate_argnums=1)
+        return compiled(self, step)
 
     @functools.cached_property
     def write(self) -> Callable[..., tuple[Array, list[Cache]]]:

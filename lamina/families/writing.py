@@ -67,12 +67,15 @@ class Writer:
         most = None if top_k is None else np.int32(whole("top_k", top_k))
         key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
         settings = (np.float32(temperature), most, None if top_p == 1 else np.float32(top_p))
-        tokens = self._next_tokens(prompt, whole("max_tokens", max_tokens, 0), key, settings)
+        sizes = stretches(whole("max_tokens", max_tokens, 0), 4 if stream else STRETCH)
+        tokens = self._next_tokens(prompt, sizes, key, settings)
+        if not stream and not words:
+            return self._text(list(tokens))
         pieces = _pieces(tokens, self._text, words)
         return pieces if stream else "".join(pieces)
 
-    def _next_tokens(self, prompt: str, count: int, key: Array, settings: tuple[Any, ...]) -> Iterator[int]:
-        """Up to ``count`` tokens that follow, with the settings of :func:`drawn`."""
+    def _next_tokens(self, prompt: str, sizes: Iterator[int], key: Array, settings: tuple[Any, ...]) -> Iterator[int]:
+        """Tokens that follow, so many at a time, with the settings of :func:`drawn`."""
         raise NotImplementedError
 
     def _text(self, tokens: list[int]) -> str:
@@ -155,13 +158,12 @@ def written(
     return tokens, state
 
 
-def stretches(count: int) -> Iterator[int]:
-    """How many tokens to write at a time: few at first, so that something is there to see, then more.
+def stretches(count: int, size: int = STRETCH) -> Iterator[int]:
+    """How many of ``count`` tokens to write at a time: ``size`` at first, then more.
 
-    >>> list(stretches(20))
-    [1, 2, 4, 8, 5]
+    >>> list(stretches(80, 4))
+    [4, 8, 16, 32, 20]
     """
-    size = 1
     while count > 0:
         yield min(size, count)
         count, size = count - size, min(2 * size, STRETCH)
