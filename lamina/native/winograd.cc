@@ -11,8 +11,9 @@
 
 #include "winograd.h"
 
-#include "multiply.h"
 #include "scratch.h"
+#include "shuffles.h"
+#include "tiles.h"
 
 namespace lamina {
 namespace {
@@ -34,10 +35,11 @@ struct Tiling : Geometry {
   int64_t space() const { return SPOTS * (seen_step + made_step); }
 };
 
-struct Tile {
-  int64_t image, row, column;  // of its first result
+// Where the results of a tile begin.
+struct Corner {
+  int64_t image, row, column;
 
-  Tile(const Tiling& t, int64_t number)
+  Corner(const Tiling& t, int64_t number)
       : image(number / (t.down * t.across)), row(number / t.across % t.down * 2), column(number % t.across * 2) {}
 };
 
@@ -129,7 +131,7 @@ inline void transform_total(const Vector (&in)[SPOTS], Vector (&out)[9]) {
 // seen[spot][tile][channel] for the tiles [first, first + count), which lie in one row of tiles
 void gather_row(const Tiling& tiling, const Undo picture, int64_t first, int64_t count, float* seen) {
   const Tiling t = tiling;  // not looked up again after every store
-  Tile tile(t, first);
+  Corner tile(t, first);
   int64_t top = tile.row - t.top, left = tile.column - t.left, step = t.width * t.channels;
   bool there[4];
   for (int y = 0; y < 4; y++) there[y] = top + y >= 0 && top + y < t.height;
@@ -172,7 +174,7 @@ void gather(const Tiling& t, const Undo& picture, int64_t first, int64_t count, 
 
 void finish_tiles(const Tiling& t, const float* made, int64_t first, int64_t count, Finish finish, float* result) {
   for (int64_t i = 0; i < count; i++) {
-    Tile tile(t, first + i);
+    Corner tile(t, first + i);
     for (int64_t k = 0; k < t.filters; k += LANES) {
       Vector in[SPOTS], out[4];
 #pragma GCC unroll 16
@@ -189,37 +191,60 @@ void finish_tiles(const Tiling& t, const float* made, int64_t first, int64_t cou
   }
 }
 
-void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const std::vector<Panels>& weights, Finish finish,
+// Matrices of (channels, filters), one for each spot; their rows are whole vectors.
+struct Spots {
+  int64_t rows, step;
+  std::vector<float> numbers;
+
+  Spots(int64_t rows, int64_t columns)
+      : rows(rows), step(vectors(columns) * LANES), numbers(SPOTS * rows * step + LANES) {}
+  float* operator[](int64_t spot) { return &numbers[spot * rows * step]; }
+  const float* operator[](int64_t spot) const { return &numbers[spot * rows * step]; }
+};
+
+void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const Spots& weights, Finish finish,
               float* result) {
   parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
     int64_t first = block * t.at_once, count = std::min(t.at_once, t.tiles() - first);
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.seen_step), *made = scratch.take(SPOTS * t.made_step);
     gather(t, picture, first, count, seen);
-    std::vector<const float*> rows(count);
-    std::vector<float*> out(count);
-    for (int spot = 0; spot < SPOTS; spot++) {
-      for (int64_t i = 0; i < count; i++) {
-        rows[i] = seen + spot * t.seen_step + i * t.depth;
-        out[i] = made + spot * t.made_step + i * t.breadth;
-      }
-      product(rows.data(), out.data(), count, {0}, t.channels, weights[spot]);
-    }
+    for (int spot = 0; spot < SPOTS; spot++)
+      multiply<Contiguous::ROWS>({seen + spot * t.seen_step, t.depth}, {weights[spot], weights.step}, count, t.channels,
+                                 t.breadth / LANES, {made + spot * t.made_step, t.breadth}, false);
     finish_tiles(t, made, first, count, finish, result);
   });
 }
 
-// The transformed kernel, (channels, filters) for each spot.
-std::vector<float> transformed(const Geometry& g, const float* kernel) {
-  std::vector<float> all(SPOTS * g.channels * g.filters);
+// The transformed kernel.
+Spots transformed(const Geometry& g, const float* kernel) {
+  Spots all(g.channels, g.filters);
   int64_t size = g.channels * g.filters;
-  for (int64_t i = 0; i < size; i += LANES) {
-    Vector in[9], out[SPOTS];
-    for (int tap = 0; tap < 9; tap++) in[tap] = load(kernel + tap * size + i, size - i);
-    transform_kernel(in, out);
-    for (int spot = 0; spot < SPOTS; spot++) store(&all[spot * size + i], out[spot], size - i);
-  }
+  for (int64_t c = 0; c < g.channels; c++)
+    for (int64_t k = 0; k < g.filters; k += LANES) {
+      Vector in[9], out[SPOTS];
+      for (int tap = 0; tap < 9; tap++) in[tap] = load(kernel + tap * size + c * g.filters + k, g.filters - k);
+      transform_kernel(in, out);
+      for (int spot = 0; spot < SPOTS; spot++) store(all[spot] + c * all.step + k, out[spot]);
+    }
   return all;
+}
+
+// The same of the kernel turned round, from filters to channels.
+Spots turned(const Geometry& g, const Spots& from) {
+  Spots to(g.filters, g.channels);
+  constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
+  for (int spot = 0; spot < SPOTS; spot++) {
+    const float* here = from[TURNED[spot / 4] * 4 + TURNED[spot % 4]];
+    for (int64_t c = 0; c < g.channels; c += LANES)
+      for (int64_t k = 0; k < g.filters; k += LANES) {
+        Square square;
+        load(here + c * from.step + k, from.step, g.channels - c, LANES, square);
+        transpose(square);
+        store(to[spot] + k * to.step + c, to.step, square, g.filters - k, LANES);
+      }
+  }
+  return to;
 }
 
 }  // namespace
@@ -231,46 +256,29 @@ bool suits_winograd(const Geometry& g) {
 
 void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
                       float* inner) {
-  Tiling t(g);
-  std::vector<float> natural = transformed(g, kernel);
-  std::vector<Panels> weights(SPOTS, Panels(g.channels, g.filters));
-  for (int spot = 0; spot < SPOTS; spot++)
-    for (int64_t c = 0; c < g.channels; c++)
-      weights[spot].set(c, &natural[(spot * g.channels + c) * g.filters], 1);
-  convolve(pool, t, Undo(outer), weights, finish, inner);
+  convolve(pool, Tiling(g), Undo(outer), transformed(g, kernel), finish, inner);
 }
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
-  Tiling t(g.turned());
-  std::vector<float> natural = transformed(g, kernel);
-  std::vector<Panels> weights(SPOTS, Panels(g.filters, g.channels));
-  constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
-  for (int spot = 0; spot < SPOTS; spot++) {
-    const float* from = &natural[(TURNED[spot / 4] * 4 + TURNED[spot % 4]) * g.channels * g.filters];
-    set_transposed(weights[spot], 0, g.filters, {from, g.filters});
-  }
-  convolve(pool, t, gradient, weights, finish, outer);
+  convolve(pool, Tiling(g.turned()), gradient, turned(g, transformed(g, kernel)), finish, outer);
 }
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
   Tiling t(g);
   int64_t parts = std::min(PARTS, g.batch);
-  std::vector<std::vector<Panels>> totals(parts, std::vector<Panels>(SPOTS, Panels(g.channels, g.filters)));
+  std::vector<Spots> totals(parts, Spots(g.channels, g.filters));
   std::vector<std::vector<float>> biases(parts, std::vector<float>(t.breadth));
-  std::vector<int64_t> places(g.channels);
-  for (int64_t c = 0; c < g.channels; c++) places[c] = c;
   parallel_for(pool, parts, [&](int64_t part) {
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.seen_step), *given = scratch.take(SPOTS * t.made_step);
-    std::vector<const float*> rows(t.at_once);
     for (int64_t first = share(t.tiles(), part, parts), last = share(t.tiles(), part + 1, parts); first < last;
          first += t.at_once) {
       int64_t count = std::min(t.at_once, last - first);
       gather(t, Undo(outer), first, count, seen);
       for (int64_t i = 0; i < count; i++) {
-        Tile tile(t, first + i);
+        Corner tile(t, first + i);
         for (int64_t k = 0; k < t.filters; k += LANES) {
           Vector in[4], out[SPOTS];
 #pragma GCC unroll 4
@@ -286,27 +294,23 @@ void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
           for (int spot = 0; spot < SPOTS; spot++) store(given + spot * t.made_step + i * t.breadth + k, out[spot]);
         }
       }
-      for (int spot = 0; spot < SPOTS; spot++) {
-        for (int64_t i = 0; i < count; i++) rows[i] = seen + spot * t.seen_step + i * t.depth;
-        add_outer(rows.data(), places, given + spot * t.made_step, t.breadth, count, totals[part][spot]);
-      }
+      for (int spot = 0; spot < SPOTS; spot++)
+        multiply<Contiguous::COLUMNS>({seen + spot * t.seen_step, t.depth}, {given + spot * t.made_step, t.breadth},
+                                      t.channels, count, t.breadth / LANES, {totals[part][spot], t.breadth}, true);
     }
   });
 
-  const Panels& shape = totals[0][0];
-  parallel_for(pool, shape.count(), [&](int64_t panel) {
-    int64_t step = shape.widths[panel] * LANES;
-    for (int64_t c = 0; c < g.channels; c++)
-      for (int64_t k = 0; k < shape.valid(panel); k += LANES) {
-        Vector in[SPOTS], out[9];
-        for (int spot = 0; spot < SPOTS; spot++) {
-          in[spot] = load(totals[0][spot].values(panel) + c * step + k);
-          for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot].values(panel) + c * step + k);
-        }
-        transform_total(in, out);
-        for (int tap = 0; tap < 9; tap++)
-          store(kernel + (tap * g.channels + c) * g.filters + shape.starts[panel] + k, out[tap], shape.valid(panel) - k);
+  parallel_for(pool, g.channels, [&](int64_t c) {
+    for (int64_t k = 0; k < g.filters; k += LANES) {
+      Vector in[SPOTS], out[9];
+      for (int spot = 0; spot < SPOTS; spot++) {
+        in[spot] = load(totals[0][spot] + c * t.breadth + k);
+        for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot] + c * t.breadth + k);
       }
+      transform_total(in, out);
+      for (int tap = 0; tap < 9; tap++)
+        store(kernel + (tap * g.channels + c) * g.filters + k, out[tap], g.filters - k);
+    }
   });
   if (bias)
     for (int64_t k = 0; k < g.filters; k++) {
