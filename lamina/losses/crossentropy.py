@@ -14,6 +14,7 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.scores import get_scores
 from lamina.core.state import Array
+from lamina.kernels import crossentropy as kernels
 from lamina.losses.base import EPSILON, Loss, aligned, float_array, paired
 
 __all__ = [
@@ -163,7 +164,10 @@ def sparse_categorical_crossentropy(
     """
     y_pred, from_logits = _scored(y_pred, from_logits, "softmax", axis)
     labels, y_pred = _indices(y_true, y_pred, axis, "sparse_categorical_crossentropy")
-    losses = -_picked(_log_probabilities(y_pred, from_logits, axis), labels, axis)
+    if from_logits and axis in (-1, y_pred.ndim - 1):
+        losses = kernels.sparse_crossentropy(y_pred, labels)
+    else:
+        losses = -_picked(_log_probabilities(y_pred, from_logits, axis), labels, axis)
     return losses if ignore_class is None else jnp.where(labels == ignore_class, 0, losses)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import convolution, dense, normalization, pooling
+from lamina.kernels import convolution, crossentropy, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
@@ -101,6 +101,31 @@ def test_native_against_portable_in_double_precision(number):
         assert mine.dtype == "float32"
         assert mine.shape == exact.shape
         np.testing.assert_allclose(mine, exact, rtol=0, atol=2e-6 * max(np.abs(exact).max(initial=0), 1))
+
+
+@NATIVE
+@pytest.mark.parametrize(("rows", "classes"), [(40, 37), (3, 1000), (600, 2)])
+def test_crossentropy_against_the_portable_form(rows, classes):
+    rng = np.random.default_rng(classes)
+    scores = (5 * rng.normal(size=(rows, classes))).astype("float32")
+    labels, weights = rng.integers(0, classes, rows).astype("int32"), rng.normal(size=rows)
+    labels[:2] = -1, classes  # which are no classes
+    labels = jnp.asarray(labels)
+    assert crossentropy.CROSSENTROPY.is_native(scores, labels)
+
+    def with_gradient(scores):
+        losses, vjp = jax.vjp(lambda x: crossentropy.sparse_crossentropy(x, labels), scores)
+        return losses, *vjp(jnp.asarray(weights, scores.dtype))
+
+    losses, gradient = jax.jit(with_gradient)(scores)
+    with jax.enable_x64(True):
+        exact, exact_gradient = jax.jit(with_gradient)(scores.astype("float64"))
+    assert np.isnan(losses[:2]).all()
+    assert np.isfinite(losses[2:]).all()
+    np.testing.assert_allclose(losses, exact, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(gradient, exact_gradient, rtol=0, atol=2e-6)
+    scores[2, 1] = np.nan
+    assert np.isnan(jax.jit(with_gradient)(scores)[0][2])
 
 
 @NATIVE
