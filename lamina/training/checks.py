@@ -30,7 +30,8 @@ def check_data(model: Any, data: ArrayData) -> None:
         model._graph.check_values(x)
     if model.objective is not None and not model.has_own_step and y is not None:
         first = unpack(model.prepare_batch(data.take(slice(0, 1))))[0]
-        example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), a.dtype), first)
+        dtype_of = jax.dtypes.canonicalize_dtype  # of what JAX will make of it
+        example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), dtype_of(a.dtype)), first)
         check_head(model, model.objective, y, model.step("predict", example).results)
 
 
