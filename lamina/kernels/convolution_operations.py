@@ -65,20 +65,26 @@ def _linear(
     groups: int,
     looped: bool,
 ) -> Array:
-    if _worth_products(x, kernel, strides, pads, dilation, groups, looped):
+    def by_library(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            pads,
+            rhs_dilation=dilation,
+            dimension_numbers=_layout(x.ndim - 2),
+            feature_group_count=groups,
+        )
+
+    def by_products(x: Array, kernel: Array) -> Array:
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in pads), (0, 0, 0)])
         products = functools.partial(_products, strides=strides, dilation=dilation, groups=groups)
         # gradients make the big matrix again instead of keeping it: it takes more memory than all else together
         return jax.checkpoint(products)(x, kernel)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
-        rhs_dilation=dilation,
-        dimension_numbers=_layout(x.ndim - 2),
-        feature_group_count=groups,
-    )
+
+    if _worth_products(x, kernel, strides, pads, dilation, groups, looped):
+        return lax.platform_dependent(x, kernel, cpu=by_products, default=by_library)
+    return by_library(x, kernel)
 
 
 def _layout(rank: int) -> tuple[str, str, str]:
@@ -89,13 +95,14 @@ def _layout(rank: int) -> tuple[str, str, str]:
 def _worth_products(
     x: Array, kernel: Array, strides: Numbers, pads: Pads, dilation: Numbers, groups: int, looped: bool
 ) -> bool:
+    """Whether, on a CPU, products are the faster way."""
     taps, places = math.prod(kernel.shape[:-2]), 1
     for n, k, s, pair, d in zip(x.shape[1:-1], kernel.shape[:-2], strides, pads, dilation, strict=True):
         places *= max((n + sum(pair) - (k - 1) * d - 1) // s + 1, 0)
     fits = taps <= MAX_TAPS and 0 < x.shape[0] * places * taps * x.shape[-1] <= MAX_PATCHES
     plain = x.ndim == 4 and x.dtype == "float32" and groups == max(strides) == max(dilation) == 1 < taps
     large = 2 * x.shape[0] * places * kernel.size >= LARGE
-    return fits and not (plain and large and not looped) and jax.default_backend() == "cpu"
+    return fits and not (plain and large and not looped)
 
 
 def _taps(x: Array, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Array]:
