@@ -7,7 +7,7 @@ host looks at them only when it wants to show them.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,23 @@ from lamina import native
 from lamina.core.loops import looping
 from lamina.training.step import State, Step, copied
 
-#: a step with fewer floating-point operations is not many times longer than the dispatch that starts it
-SCAN_BELOW = 3e9
-#: the same without native kernels, since XLA's own convolutions are slow inside loops
-SCAN_BELOW_WITHOUT_KERNELS = 3e7
-#: seconds that one dispatch of a scan should take, by the estimate below
+
+class Costs(NamedTuple):
+    """What steps cost on a kind of device."""
+
+    #: a step with fewer floating-point operations is not many times longer than the dispatch that starts it
+    scan_below: float
+    #: seconds that a step takes whatever it computes
+    step_seconds: float
+    #: floating-point operations a second beyond that
+    speed: float
+
+
+CPU, ACCELERATOR = Costs(3e9, 1.5e-5, 1e11), Costs(1e11, 1e-4, 1e13)
+#: a CPU without native kernels: XLA's own convolutions are slow inside loops
+PORTABLE = Costs(3e7, 1.5e-5, 2e10)
+#: seconds that one dispatch of a scan should take, by the estimate above
 DISPATCH_SECONDS = 0.1
-#: seconds a step takes whatever it computes, and floating-point operations a second beyond that
-STEP_SECONDS, SPEED = 1.5e-5, 1e11
 
 #: bytes of examples that one dispatch of a scan may gather
 DISPATCH_BYTES = 1 << 26
@@ -52,11 +61,11 @@ class Driver:
     ) -> None:
         self.step = step
         self.data = None if data is None else jax.tree.map(jnp.asarray, data)
-        below = SCAN_BELOW if native.load()[1] else SCAN_BELOW_WITHOUT_KERNELS
-        self.kind = kind or ("scan" if data is not None and step.flops < below else "loop")
+        costs = _costs(self.data)
+        self.kind = kind or ("scan" if data is not None and step.flops < costs.scan_below else "loop")
         self.chunk = 1
         if self.kind == "scan":
-            by_time = DISPATCH_SECONDS / (STEP_SECONDS + step.flops / SPEED)
+            by_time = DISPATCH_SECONDS / (costs.step_seconds + step.flops / costs.speed)
             by_size = DISPATCH_BYTES / (batch * sum(leaf[:1].nbytes for leaf in jax.tree.leaves(self.data)))
             dispatches = math.ceil(steps / max(min(by_time, by_size), 1))
             self.chunk = math.ceil(steps / dispatches)  # all of a length, or the last one would be mostly padding
@@ -116,6 +125,14 @@ class Driver:
         if name not in self.step.programs:
             self.step.programs[name] = jax.jit(functools.partial(make, self.step), donate_argnums=0)
         return self.step.programs[name]
+
+
+def _costs(data: Any) -> Costs:
+    """What steps cost on the device that holds the data."""
+    held = {device.platform for leaf in jax.tree.leaves(data) for device in leaf.devices()}
+    if held <= {"cpu"}:
+        return CPU if native.load()[1] else PORTABLE
+    return ACCELERATOR
 
 
 def batch_at(data: Any, index: Any, rows: Any) -> Any:

@@ -476,3 +476,17 @@ def test_batches_in_a_list_and_with_named_inputs():
     named.compile("sgd", "sparse_categorical_crossentropy")
     named.fit(iter([[{"x": x}, y]]), verbose=0)  # a list, as PyTorch's loaders give
     assert int(named.optimizer.iterations) == 1
+
+
+def test_more_steps_share_a_dispatch_on_an_accelerator():
+    on_gpu = SimpleNamespace(devices=lambda: [SimpleNamespace(platform="gpu")])
+    assert drivers._costs({"x": on_gpu}) is drivers.ACCELERATOR
+    assert drivers._costs({"x": jnp.zeros(1)}) is drivers.CPU is drivers._costs(None)
+    step = SimpleNamespace(flops=1e9, finish=None, results={})
+    assert drivers.Driver(step, {"x": np.zeros((10, 2))}).kind == "loop"
+
+
+def test_values_on_a_device_are_looked_at():
+    x, y = problem()
+    with pytest.raises(DataError, match="1 values that are NaN or infinite"):
+        classifier().fit(jnp.asarray(x).at[3, 1].set(jnp.inf), y, verbose=0)
