@@ -1,9 +1,11 @@
 """Attention: how much each query takes from each value, by the likeness of query and key.
 
-On CPUs the kernel in ``lamina/native/attention.cc`` never writes out the weights. Where they are wanted, or where a bias
-is added to the scores, :func:`attention_weights` and :func:`weighted_sum` work with them in full.
+The kernel in ``lamina/native/attention.cc``, for CPUs, never writes out the weights; nor does cuDNN's, for half precision on
+GPUs. Where they are wanted, or where a bias is added to the scores, :func:`attention_weights` and :func:`weighted_sum` work
+with them in full.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -324,6 +326,47 @@ def _backward_native(*arrays: Any, **settings: Any) -> Any:
     return found[: len(given)]
 
 
+def _cudnn(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float) -> Any:
+    *given, mask = arrays
+    query, key, value = _parts(given, joined)
+    seen = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[1], key.shape[1])) if mask.size else None
+    out = jax.nn.dot_product_attention(
+        query, key, value, mask=seen, is_causal=causal, scale=scale, implementation="cudnn"
+    )
+    if mask.size:  # a query that may see no key
+        out = jnp.where(jnp.moveaxis(jnp.any(mask, -1, keepdims=True), 1, 2), out, 0)
+    return out
+
+
+def _forward_cudnn(*arrays: Any, **settings: Any) -> Any:
+    out = _cudnn(*arrays, **settings)
+    batch, length, heads, _ = out.shape
+    # on GPUs the gradients work the logarithms out again
+    return out, jnp.zeros((batch, heads, length), "float32")
+
+
+def _backward_cudnn(*arrays: Any, **settings: Any) -> Any:
+    *given, mask, _, _, gradient = arrays
+    return jax.vjp(lambda *given: _cudnn(*given, mask, **settings), *given)[1](gradient)
+
+
+def _cudnn_supports(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float) -> bool:
+    count = 3 if joined is None else 1
+    given, mask = arrays[:count], arrays[count]
+    half = all(a.dtype in ("bfloat16", "float16") and a.size > 0 for a in given)
+    fits = all(a.shape[-1] <= 128 and a.shape[-1] % 8 == 0 and a.shape[1] % 2 == 0 for a in given)
+    return half and fits and window is None and not (causal and mask.size) and _has_cudnn()
+
+
+@functools.cache
+def _has_cudnn() -> bool:
+    """Whether the GPU is one that cuDNN has such a kernel for."""
+    try:
+        return all(float(device.compute_capability) >= 8 for device in jax.local_devices(backend="cuda"))
+    except RuntimeError:  # there is none here: the program is for elsewhere
+        return False
+
+
 TARGETS = ["attention", "attention_backward"]
 ATTENTION = Operation(
     "attention",
@@ -331,11 +374,20 @@ ATTENTION = Operation(
     native=_native,
     targets=TARGETS,
     supports=_supports,
+    cuda=_cudnn,
+    cuda_supports=_cudnn_supports,
     forward=_forward,
     backward=_gradients,
 )
 FORWARD = Operation(
-    "attention_forward", _forward_portable, multiple=True, native=_forward_native, targets=TARGETS, supports=_supports
+    "attention_forward",
+    _forward_portable,
+    multiple=True,
+    native=_forward_native,
+    targets=TARGETS,
+    supports=_supports,
+    cuda=_forward_cudnn,
+    cuda_supports=_cudnn_supports,
 )
 BACKWARD = Operation(
     "attention_backward",
@@ -344,4 +396,6 @@ BACKWARD = Operation(
     native=_backward_native,
     targets=TARGETS,
     supports=_supports,
+    cuda=_backward_cudnn,
+    cuda_supports=_cudnn_supports,
 )

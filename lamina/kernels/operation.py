@@ -1,4 +1,4 @@
-"""Operations in two forms: a native one for CPUs, in C++, and a portable one in JAX that stands in everywhere else.
+"""Operations in several forms: a native one for CPUs, in C++, one for GPUs, and a portable one that stands in elsewhere.
 
 Which one a program gets is decided when it is lowered for a platform, so that one traced program runs everywhere and can
 be exported. Derivatives of any order come from the portable form where no native one is given.
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax._src import dispatch
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
@@ -30,6 +31,8 @@ class Operation:
         native: the same by kernels in C++; called when lowered for a CPU.
         targets: the kernels it needs, by their names in ``lamina/native``.
         supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
+        cuda: the same by libraries for GPUs by NVIDIA; called when lowered for one.
+        cuda_supports: whether they can do what is asked.
         forward: for derivatives: the function's results, and whatever else :attr:`backward` wants to have.
         backward: the gradients. Called with the arguments, what ``forward`` gave, the gradients of the results, and for
             each argument whether its gradient is wanted; gives one for each argument, anything where it is not wanted.
@@ -49,6 +52,8 @@ class Operation:
         native: Callable[..., Any] | None = None,
         targets: Sequence[str] = (),
         supports: Callable[..., bool] | None = None,
+        cuda: Callable[..., Any] | None = None,
+        cuda_supports: Callable[..., bool] | None = None,
         forward: Callable[..., tuple[Any, Any]] | None = None,
         backward: Callable[..., Sequence[Any]] | None = None,
     ) -> None:
@@ -62,7 +67,13 @@ class Operation:
         self.primitive.def_abstract_eval(self._shapes)
         mlir.register_lowering(self.primitive, mlir.lower_fun(self._portable, multiple_results=True))
         if native is not None:
-            mlir.register_lowering(self.primitive, self._lower, platform="cpu")
+            mlir.register_lowering(
+                self.primitive, functools.partial(self._lower, native, self.is_native), platform="cpu"
+            )
+        if cuda is not None and cuda_supports is not None:
+            mlir.register_lowering(self.primitive, functools.partial(self._lower, cuda, cuda_supports), platform="cuda")
+            # such forms may be partitioned over devices, and JAX hands those only to primitives that it knows to ask
+            dispatch.prim_requires_devices_during_lowering.add(self.primitive)
         batching.primitive_batchers[self.primitive] = self._batched
         ad.primitive_jvps[self.primitive] = self._jvp
         self.tangent = _tangent_of(self) if backward is not None else None
@@ -98,15 +109,20 @@ class Operation:
             self._known[given] = [jax.core.ShapedArray(a.shape, a.dtype) for a in found], count_flops(jaxpr.jaxpr)
         return self._known[given]
 
-    def _lower(self, context: Any, *arrays: Any, **settings: Any) -> Any:
-        chosen = self._portable
-        if self.is_native(*context.avals_in, **settings):
-            chosen = self._native
-        return mlir.lower_fun(chosen, multiple_results=True)(context, *arrays, **settings)
+    def _lower(
+        self,
+        special: Callable[..., Any],
+        supports: Callable[..., bool],
+        context: Any,
+        *arrays: Any,
+        **settings: Any,
+    ) -> Any:
+        chosen = special if supports(*context.avals_in, **settings) else self.portable
 
-    def _native(self, *arrays: Array, **settings: Any) -> list[Array]:
-        assert self.native is not None
-        return self._listed(self.native(*arrays, **settings))
+        def listed(*arrays: Array, **settings: Any) -> list[Array]:
+            return self._listed(chosen(*arrays, **settings))
+
+        return mlir.lower_fun(listed, multiple_results=True)(context, *arrays, **settings)
 
     def _listed(self, results: Any) -> list[Array]:
         return list(results) if self.multiple else [results]

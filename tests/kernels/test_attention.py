@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,3 +211,20 @@ def test_second_derivatives():
     found, expected = jax.jit(lambda: (second(both), second(whole)))()
     for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_goes_to_cudnn_where_it_can(monkeypatch):
+    x, mask = jnp.ones((2, 16, 12, 32), "bfloat16"), jnp.zeros((0, 0, 0, 0), bool)
+    settings = {"joined": (4, 4), "causal": True, "window": None, "scale": 1.0}
+    # no GPU here: a program for one has the portable form
+    lowered = (
+        jax.jit(functools.partial(kernels.self_attention, causal=True)).trace(x).lower(lowering_platforms=("cuda",))
+    )
+    assert "fmha" not in lowered.as_text()
+    monkeypatch.setattr(kernels, "_has_cudnn", lambda: True)
+    assert kernels._cudnn_supports(x, mask, **settings)
+    assert not kernels._cudnn_supports(x.astype("float32"), mask, **settings)
+    assert not kernels._cudnn_supports(x[:, :15], mask, **settings)
+    assert not kernels._cudnn_supports(x[..., :30], mask, **settings)
+    assert not kernels._cudnn_supports(x, mask, **settings | {"window": 4})
+    assert not kernels._cudnn_supports(x, jnp.ones((2, 1, 1, 16), bool), **settings)
