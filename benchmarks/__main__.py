@@ -5,19 +5,22 @@
     .venv/bin/python -m benchmarks --growth --frameworks lamina,pytorch
 
 A round goes through all works, and at each work through all frameworks; so what changes on the machine in the course of
-time changes for all of them. Written are table.txt, results.json (the rows, and all that the workers said), times.png
+time changes for all of them. On a GPU (--device gpu) all frameworks make ready for a work together, and are then measured
+in turn, several times. Written are table.txt, results.json (the rows, and all that the workers said), times.png
 and, with --growth, growth.png.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +29,8 @@ from typing import Any
 from benchmarks.peers import FRAMEWORKS
 from benchmarks.plots import plot_growth, plot_times
 from benchmarks.report import Lines, remarks, rows_of, table_of
-from benchmarks.works import ALL_GROWTH, PRODUCT, WORKS, Work
+from benchmarks.works import ALL_GROWTH, CATALOGUE, GPU_WORKS, WORKS, Work
+from lamina import __version__
 
 ROOT = Path(__file__).parents[1]
 WORKER_SECONDS = 1200  # after which a worker is given up
@@ -34,26 +38,30 @@ WORKER_SECONDS = 1200  # after which a worker is given up
 
 def main() -> None:
     given = arguments()
-    works = [PRODUCT, *chosen_works(given.works, given.growth)]
-    frameworks = given.frameworks.split(",") if given.frameworks else list(FRAMEWORKS)
-    refuse_unknown("framework", frameworks, FRAMEWORKS)
+    known = [name for name, framework in FRAMEWORKS.items() if given.device in framework.devices]
+    works = [CATALOGUE[given.device]["product"], *chosen_works(given)]
+    frameworks = given.frameworks.split(",") if given.frameworks else known
+    refuse_unknown("framework", frameworks, known)
     if not given.peers.exists() and any(not FRAMEWORKS[name].own for name in frameworks):
         sys.exit(f"the peers' environment is not there: {given.peers}\nWrite:  make bench   or   --frameworks lamina")
-    options = ["--threads", str(given.threads)] if given.threads else []
+    options = ["--device", given.device, "--precision", given.precision]
+    options += ["--threads", str(given.threads)] if given.threads else []
     options += ["--seconds", "0.5", "--part", "0.2"] if given.quick else ["--seconds", str(given.seconds)]
-    lines, failures = measured(works, frameworks, 1 if given.quick else given.repeats, options, given.peers)
-    if not lines.keys() - {PRODUCT.name}:
+    rounds = 1 if given.quick else given.repeats
+    lines, failures = measured(works, frameworks, rounds, options, given.peers, given.device)
+    if not lines.keys() - {"product"}:
         sys.exit("nothing was measured.")
-    rows = rows_of(lines)
+    rows = rows_of(lines, given.device)
     notes = [*remarks(rows), *failures]
-    text = "\n".join([f"{key}: {value}" for key, value in machine().items()] + ["", table_of(rows), "", *notes])
+    on = machine(given.device, given.precision)
+    text = "\n".join([f"{key}: {value}" for key, value in on.items()] + ["", table_of(rows), "", *notes])
     print(text)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "table.txt").write_text(text + "\n")
-    kept = {"machine": machine(), "rows": [asdict(row) for row in rows], "remarks": notes, "lines": lines}
+    kept = {"machine": on, "rows": [asdict(row) for row in rows], "remarks": notes, "lines": lines}
     (given.out / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
     if "lamina" in frameworks:
-        plot_times(rows, given.out / "times.png")
+        plot_times(rows, given.out / "times.png", next(iter(on.values())))
     if given.growth:
         plot_growth(rows, given.out / "growth.png")
 
@@ -66,6 +74,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--frameworks", help=f"some of {','.join(FRAMEWORKS)}; all by default")
     parser.add_argument("--repeats", type=at_least_one, default=3, help="rounds, each in new processes (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="to measure in each process (%(default)s)")
+    parser.add_argument(
+        "--device", choices=CATALOGUE, default="cpu", help="a processor or a GPU by NVIDIA (%(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the arithmetic on a GPU, where float32 has products of TensorFloat-32 everywhere (%(default)s)",
+    )
     parser.add_argument("--quick", action="store_true", help="one round with fewer and shorter calls: a first look")
     parser.add_argument("--growth", action="store_true", help="how cost grows, instead of the usual works")
     parser.add_argument("--threads", type=at_least_one, help="how many cores to use; all by default (Linux only)")
@@ -73,7 +90,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peers", type=Path, default=ROOT / ".cache/peers/bin/python", help="the Python of the peers' environment"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.device == "cpu" and given.precision != "float32":
+        parser.error("--precision is for GPUs: add  --device gpu")
+    if given.device == "gpu" and given.growth:
+        parser.error("--growth is measured on processors: leave  --device gpu  out")
+    return given
 
 
 def at_least_one(text: str) -> int:
@@ -83,10 +105,11 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def chosen_works(names: str | None, growth: bool) -> Sequence[Work]:
-    """The works of these names; all of the usual ones, or all that tell of growth, if there are no names."""
-    offered = {work.name: work for work in (ALL_GROWTH if growth else WORKS)}
-    wanted = names.split(",") if names else list(offered)
+def chosen_works(given: argparse.Namespace) -> Sequence[Work]:
+    """The works that are named; all of the usual ones, or all that tell of growth, if none are."""
+    usual = GPU_WORKS if given.device == "gpu" else WORKS
+    offered = {work.name: work for work in (ALL_GROWTH if given.growth else usual)}
+    wanted = given.works.split(",") if given.works else list(offered)
     refuse_unknown("work", wanted, offered)
     return [offered[name] for name in wanted]
 
@@ -98,63 +121,127 @@ def refuse_unknown(kind: str, names: Sequence[str], known: Sequence[str] | dict[
             sys.exit(f"there is no {kind} {name!r}; there are {', '.join(known)}.")
 
 
+def sittings(
+    works: Sequence[Work], frameworks: Sequence[str], rounds: int, device: str
+) -> Iterator[tuple[Work, list[str], int]]:
+    """Which frameworks are ready at a time for which work, and how often they are measured in turn.
+
+    On a processor one at a time, as they would take it from each other. On a GPU all of them, which make ready together.
+    """
+    if device == "gpu":
+        yield from ((work, list(frameworks), rounds) for work in works)
+    else:
+        yield from ((work, [name], 1) for _ in range(rounds) for work in works for name in frameworks)
+
+
 def measured(
-    works: Sequence[Work], frameworks: Sequence[str], rounds: int, options: Sequence[str], peers: Path
+    works: Sequence[Work], frameworks: Sequence[str], rounds: int, options: Sequence[str], peers: Path, device: str
 ) -> tuple[Lines, list[str]]:
-    """What all workers said, and what went wrong."""
+    """What all workers said, and what went wrong. Stopped by Ctrl-C, what there is so far."""
     lines: Lines = {}
     failures: dict[tuple[str, str], str] = {}
     absent: set[tuple[str, str]] = set()
-    with tempfile.TemporaryDirectory() as cache:
-        for number in range(rounds):
-            for work in works:
-                for name in frameworks:
-                    if (work.name, name) in absent or (work.name, name) in failures:
-                        continue
-                    python = Path(sys.executable) if FRAMEWORKS[name].own else peers
-                    try:
-                        line = worker(python, name, work.name, options, cache)
-                    except RuntimeError as error:
-                        failures[work.name, name] = f"{work.name}: {name} failed: {error}"
-                        print(failures[work.name, name], file=sys.stderr)
-                        continue
+    stopped = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+
+        def start(name: str, work: Work) -> Worker:
+            return Worker(Path(sys.executable) if FRAMEWORKS[name].own else peers, name, work.name, options, cache)
+
+        try:
+            for work, names, turns in sittings(works, frameworks, rounds, device):
+                wanted = [name for name in names if (work.name, name) not in absent | failures.keys()]
+                for name, line in sitting(work, wanted, turns, start):
                     if line is None:
                         absent.add((work.name, name))
-                        continue
-                    lines.setdefault(work.name, {}).setdefault(name, []).append(line)
-                    times = sorted(line["milliseconds"])
-                    told = f"round {number + 1} of {rounds}  {work.name:18} {name:22} {times[len(times) // 2]:9.3f} ms"
-                    print(told, file=sys.stderr, flush=True)
-    return lines, list(failures.values())
+                    elif isinstance(line, RuntimeError):
+                        failures[work.name, name] = f"{work.name}: {name} failed: {line}"
+                        print(failures[work.name, name], file=sys.stderr, flush=True)
+                    else:
+                        lines.setdefault(work.name, {}).setdefault(name, []).append(line)
+                        times = sorted(line["milliseconds"])
+                        told = f"{len(lines[work.name][name])} of {rounds}  {work.name:18} {name:22}"
+                        print(f"{told} {times[len(times) // 2]:9.3f} ms", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            stopped = ["stopped before the end."]
+    return lines, [*failures.values(), *stopped]
 
 
-def worker(python: Path, framework: str, work: str, options: Sequence[str], cache: str) -> Any:
-    """What :mod:`benchmarks.worker` said.
+def sitting(
+    work: Work, names: Sequence[str], turns: int, start: Callable[[str, Work], "Worker"]
+) -> Iterator[tuple[str, Any]]:
+    """What each framework says, in turn: a line, ``None`` where it does not do the work, or an error."""
+    with contextlib.ExitStack() as stack:
+        workers = {name: stack.enter_context(start(name, work)) for name in names}
+        for turn in range(turns + 1):
+            for name, worker in list(workers.items()):
+                try:
+                    line = worker.measured() if turn else worker.said()
+                except RuntimeError as error:
+                    line = error
+                if line is None or isinstance(line, RuntimeError):
+                    del workers[name]
+                if line is not True:
+                    yield name, line
 
-    Raises:
-        RuntimeError: with its last words, if it failed.
-    """
-    # Compiled programs are kept in this run only, so that the first round begins without any.
-    kept = {"XDG_CACHE_HOME": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "KERAS_HOME": f"{cache}/keras"}
-    command = [python, "-m", "benchmarks.worker", framework, work, *options, "--started", str(time.perf_counter())]
-    try:
-        done = subprocess.run(
+
+class Worker:
+    """A process that does one work in one framework; see :mod:`benchmarks.worker`. It ends with the ``with`` block."""
+
+    def __init__(self, python: Path, framework: str, work: str, options: Sequence[str], cache: str) -> None:
+        # Compiled programs are kept in this run only, so that the first round begins without any.
+        kept = {"XDG_CACHE_HOME": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "KERAS_HOME": f"{cache}/keras"}
+        command = [python, "-m", "benchmarks.worker", framework, work, *options, "--started", str(time.perf_counter())]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=os.environ | kept,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
-            timeout=WORKER_SECONDS,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"it took more than {WORKER_SECONDS} s") from None
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        self.timer = threading.Timer(WORKER_SECONDS, self.process.kill)
+        self.timer.start()
+
+    def measured(self) -> Any:
+        """What it says when it is asked to measure."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended; then so has what it says
+            self.process.stdin.write("measure\n")
+            self.process.stdin.flush()
+        return self.said()
+
+    def said(self) -> Any:
+        """The next thing it says.
+
+        Raises:
+            RuntimeError: with its last words, if it failed.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        while line and not line.startswith(("{", "null", "true")):  # what a framework has to say
+            line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        words = self.errors.read().strip().splitlines() or [f"exit code {code}, or more than {WORKER_SECONDS} s"]
+        raise RuntimeError(next((said for said in reversed(words) if "Error" in said), words[-1]))
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if any(error):
+            self.process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()
+        self.timer.cancel()
+        self.errors.close()
 
 
-def machine() -> dict[str, str]:
+def machine(device: str, precision: str) -> dict[str, str]:
     """What the numbers hold for."""
     name = platform.processor() or platform.machine()
     described = Path("/proc/cpuinfo")
@@ -163,11 +250,16 @@ def machine() -> dict[str, str]:
             (line.partition(":")[2].strip() for line in described.open() if line.startswith("model name")), name
         )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
+    found = {
         "processor": f"{name}, {cores} cores",
         "system": platform.platform(),
-        "lamina": f"{version('lamina')}, JAX {version('jax')}, Python {platform.python_version()}",
+        "lamina": f"{__version__}, JAX {version('jax')}, Python {platform.python_version()}",
     }
+    if device == "gpu":
+        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        card = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        found = {"GPU": f"{card}, arithmetic in {precision}"} | found
+    return found
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lamina.report.style import MANY, add_grid, finish, house, new_figure
 COLORS = dict(zip(FRAMEWORKS, MANY, strict=False))
 
 
-def plot_times(rows: Sequence[Row], path: Path) -> None:
+def plot_times(rows: Sequence[Row], path: Path, where: str) -> None:
     """Each framework's time beside Lamina's, a line for each work."""
     times = {(row.work, row.framework): row.milliseconds for row in rows}
     works = [row.work for row in rows if row.framework == "lamina" and row.work != PRODUCT.name]
@@ -31,6 +31,7 @@ def plot_times(rows: Sequence[Row], path: Path) -> None:
         axes.set_yticks(range(len(works)), works)
         axes.invert_yaxis()
         axes.set_xlabel("time of a step; Lamina's is 1")
+        axes.set_title(where)
         add_grid(axes, "both")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     finish(figure, path)

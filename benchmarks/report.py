@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.operations import operations
-from benchmarks.works import CATALOGUE, PRODUCT, Work
+from benchmarks.works import CATALOGUE, Work
 
 #: what the workers said, one entry a round: work -> framework -> lines
 Lines = dict[str, dict[str, list[dict[str, Any]]]]
@@ -32,8 +32,9 @@ ms a step      the median over rounds of each process's median; a step of gpt_ge
 +-             half the distance between the quartiles of all calls, as a share of the median
 ratio          Lamina's time over that of the framework; in Lamina's own row, over that of the best peer
 target         what the ratio should be at most, and to whom, if not to the best peer
-of peak        the step's products and convolutions, as a share of the fastest large float32 product measured
+of peak        the step's products and convolutions, as a share of the fastest large product measured
 first step     from the start of the process, with no compiled programs kept from before; again: with them
+memory         of the whole process; on a GPU, what the framework had in use there
 loss           mean of the first call's steps, and of the last one's"""
 
 
@@ -57,8 +58,9 @@ class Row:
     weights: int
 
 
-def rows_of(lines: Lines) -> list[Row]:
+def rows_of(lines: Lines, device: str) -> list[Row]:
     """A row for each framework at each work."""
+    catalogue = CATALOGUE[device]
     times = {
         work: {
             framework: statistics.median(statistics.median(line["milliseconds"]) for line in given)
@@ -66,13 +68,14 @@ def rows_of(lines: Lines) -> list[Row]:
         }
         for work, found in lines.items()
     }
-    product = operations(PRODUCT)
-    peak = max((product / time for time in times.get(PRODUCT.name, {}).values() if product), default=None)
+    product = operations(catalogue["product"])
+    peak = max((product / time for time in times.get("product", {}).values() if product), default=None)
     rows = []
     for work, found in lines.items():
-        count, best = operations(CATALOGUE[work]), _best(times[work])
+        count, best = operations(catalogue[work]), _best(times[work])
         for framework, given in found.items():
             own, other = times[work].get("lamina"), best if framework == "lamina" else times[work][framework]
+            again = [line for line in given if line["process"] != given[0]["process"]]
             rows.append(
                 Row(
                     work,
@@ -80,10 +83,10 @@ def rows_of(lines: Lines) -> list[Row]:
                     times[work][framework],
                     _spread([time for line in given for time in line["milliseconds"]]),
                     own / other if own and other else None,
-                    _judged(CATALOGUE[work], times[work]) if framework == "lamina" else "",
+                    _judged(catalogue[work], times[work]) if framework == "lamina" else "",
                     count / times[work][framework] / peak if count and peak else None,
                     given[0]["first_step_seconds_from_start"],
-                    _median(given[1:], "first_step_seconds_from_start") if len(given) > 1 else None,
+                    _median(again, "first_step_seconds_from_start") if again else None,
                     given[0]["first_step_seconds"],
                     _median(given, "import_seconds"),
                     max(line["peak_memory_mib"] for line in given),

@@ -45,6 +45,8 @@ class Work:
     size: dict[str, Any] = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     threads: int | None = None  # all that there are
+    device: str = "cpu"  # or "gpu"
+    precision: str = "float32"  # or "bfloat16": of the arithmetic; weights are float32
 
 
 @dataclass
@@ -101,6 +103,12 @@ WORKS = [
     replace(GPT, name="gpt_generate", kind="generate", batch=1, steps=TOKENS["new"], targets=at_most(0.5)),
 ]
 
+
+def named(name: str) -> Work:
+    """The one of the usual works that has this name."""
+    return next(work for work in WORKS if work.name == name)
+
+
 #: the yardstick: how many operations a second the processor can do, in the best of the frameworks
 PRODUCT = Work("product", "product", "matrix", (2048,), 0, 1, 5, kind="product")
 
@@ -126,4 +134,21 @@ GROWTH = {
 }
 
 ALL_GROWTH = [work for sizes in GROWTH.values() for work in sizes.values()]
-CATALOGUE = {work.name: work for work in [PRODUCT, *WORKS, *ALL_GROWTH]}
+
+#: the works that fill a GPU
+LARGE = [
+    replace(named("resnet20"), name="resnet20_512", batch=512, steps=50),
+    replace(GPT, name="gpt_8x512", shape=(512,), steps=50, size={"blocks": 8, "width": 512, "heads": 8}),
+    replace(named("unet"), name="unet_128", batch=128, steps=50),
+]
+#: the usual works on a GPU, in longer calls, as its steps are so short; the targets are a processor's
+GPU_WORKS = [
+    replace(work, device="gpu", steps=max(work.steps, 100 * (work not in LARGE)), targets=()) for work in WORKS + LARGE
+]
+GPU_PRODUCT = replace(PRODUCT, device="gpu", shape=(8192,), steps=20)
+
+#: all works, by device and name
+CATALOGUE = {
+    "cpu": {work.name: work for work in [PRODUCT, *WORKS, *ALL_GROWTH]},
+    "gpu": {work.name: work for work in [GPU_PRODUCT, *GPU_WORKS]},
+}

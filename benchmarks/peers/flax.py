@@ -27,6 +27,16 @@ def prepare(work: Work, data: Arrays, way: str) -> Job | None:
     return {"train": _train, "predict": _predict, "generate": _generate}[work.kind](work, data)
 
 
+def peak_memory() -> int:
+    """How many bytes of the GPU's memory were in use at most."""
+    return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+
+
+def in_precision(tree: Any, work: Work) -> Any:
+    """The arrays as they are computed with: of half precision where the work says so; weights are kept in single."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, work.precision) if leaf.dtype == "float32" else leaf, tree)
+
+
 def count(tree: Any) -> int:
     """How many numbers a tree of arrays holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -40,7 +50,9 @@ def _train(work: Work, data: Arrays) -> Job:
     state = (weights, rest, optimizer.init(weights))
 
     def loss_of(weights: Any, rest: Any, x: Any, y: Any) -> Any:
+        weights, x = in_precision((weights, x), work)
         scores, rest = model.apply({"params": weights, **rest}, x, training=True, mutable=list(rest))
+        scores = scores.astype("float32")
         if work.loss == "squares":
             return jnp.mean((scores - y) ** 2), rest
         return optax.softmax_cross_entropy_with_integer_labels(scores, y).mean(), rest
@@ -75,10 +87,13 @@ def _train_gan(work: Work, data: Arrays) -> Job:
     ones, zeros = jnp.ones((work.batch, 1)), jnp.zeros((work.batch, 1))
 
     def drawn(g: Any, g_rest: Any, key: Any) -> Any:
-        return generator.apply({"params": g, **g_rest}, jax.random.normal(key, size), mutable=list(g_rest))
+        g, latent = in_precision((g, jax.random.normal(key, size)), work)
+        return generator.apply({"params": g, **g_rest}, latent, mutable=list(g_rest))
 
     def judged(d: Any, pictures: Any, wanted: Any) -> Any:
-        return optax.sigmoid_binary_cross_entropy(discriminator.apply({"params": d}, pictures), wanted).mean()
+        d, pictures = in_precision((d, pictures), work)
+        scores = discriminator.apply({"params": d}, pictures).astype("float32")
+        return optax.sigmoid_binary_cross_entropy(scores, wanted).mean()
 
     def step(state: Any, real: Any, index: Any) -> Any:
         g, g_rest, g_slots, d, d_slots, key = state
@@ -113,7 +128,7 @@ def _train_gan(work: Work, data: Arrays) -> Job:
 def _predict(work: Work, data: Arrays) -> Job:
     x, model = data[0], NETWORKS[work.network](work)
     variables = model.init(jax.random.key(SEED), x)
-    compiled = jax.jit(model.apply)
+    compiled = jax.jit(lambda variables, x: model.apply(*in_precision((variables, x), work)).astype("float32"))
 
     def predict() -> None:
         for _ in range(work.steps):
@@ -125,7 +140,7 @@ def _predict(work: Work, data: Arrays) -> Job:
 def _generate(work: Work, data: Arrays) -> Job:
     prompt = jnp.asarray(data[0][0, : TOKENS["prompt"]])
     model = GPT(work, decode=True)
-    variables = model.init(jax.random.key(SEED), jnp.zeros((1, work.shape[0]), "int32"))
+    variables = in_precision(model.init(jax.random.key(SEED), jnp.zeros((1, work.shape[0]), "int32")), work)
 
     @jax.jit
     def write(weights: Any, cache: Any, prompt: Any, key: Any) -> Any:
@@ -196,7 +211,7 @@ class Recurrent(nn.Module):
     @nn.compact
     def __call__(self, x: Any, training: bool = False) -> Any:
         width = self.work.size["width"]
-        x = nn.RNN(self.cell(width))(nn.Embed(VOCABULARY, width)(x))
+        x = nn.RNN(self.cell(width, dtype=self.work.precision))(nn.Embed(VOCABULARY, width)(x))
         return nn.Dense(self.work.classes)(x[:, -1])
 
 

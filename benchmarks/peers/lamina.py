@@ -21,13 +21,14 @@ from lamina.losses import BinaryCrossentropy, SparseCategoricalCrossentropy
 
 def prepare(work: Work, data: Arrays, way: str) -> Job | None:
     lm.set_random_seed(SEED)
+    lm.config.set_dtype_policy("mixed_bfloat16" if work.precision == "bfloat16" else "float32")
     if work.kind == "product":
         return Job(_multiply(work, data[0]))
     if work.network not in NETWORKS:
         return None
     if work.kind == "generate":
         return _generate(work)
-    x, y = data
+    x, y = map(jnp.asarray, data) if work.device == "gpu" and work.kind == "train" else data
     model = NETWORKS[work.network](work)
 
     def train() -> float:
@@ -69,7 +70,7 @@ def _generate(work: Work) -> Job:
 
 
 def _multiply(work: Work, matrix: np.ndarray) -> Callable[[], None]:
-    x = jnp.asarray(matrix)
+    x = jnp.asarray(matrix, work.precision)
     product = jax.jit(jnp.matmul)
 
     def multiply() -> None:
@@ -77,6 +78,11 @@ def _multiply(work: Work, matrix: np.ndarray) -> Callable[[], None]:
             product(x, x).block_until_ready()
 
     return multiply
+
+
+def peak_memory() -> int:
+    """How many bytes of the GPU's memory were in use at most."""
+    return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
 
 
 # -- the networks ------------------------------------------------------------------------------------------------------

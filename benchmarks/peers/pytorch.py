@@ -1,10 +1,12 @@
-"""PyTorch: fused Adam, pictures with the channels last, tensors in memory; as it is, and through ``torch.compile``.
+"""PyTorch: Adam, pictures with the channels last, tensors on the device; as it is, and through ``torch.compile``.
 
 Its LSTM has a second bias, and so more weights. Attention and its cache are written out as nanoGPT does, since the layers
-that come with PyTorch keep no cache.
+that come with PyTorch keep no cache. On a GPU, "compiled" is ``mode="reduce-overhead"``, which makes CUDA graphs of the
+forward and of the backward pass; "graphed" is a whole step, compiled in the usual mode, as one CUDA graph of ours.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,95 +20,170 @@ from benchmarks.works import LEARNING_RATE, SEED, TOKENS, VOCABULARY, Job, Work
 
 def prepare(work: Work, data: Arrays, way: str) -> Job | None:
     torch.manual_seed(SEED)
+    if (
+        work.device == "gpu"
+    ):  # products of TensorFloat-32, as in JAX; and the fastest convolution is looked for, as by XLA
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     if work.kind == "product":
         return Job(_multiply(work, data))
     if work.network not in NETWORKS:
         return None
-    model = NETWORKS[work.network](work).to(memory_format=torch.channels_last)
+    model = NETWORKS[work.network](work).to(device_of(work), memory_format=torch.channels_last)
     run = {"train": _train, "predict": _predict, "generate": _generate}[work.kind]
     if work.network == "dcgan":
         run = _train_gan
-    return Job(run(work, data, model, way == "compiled"), lambda: sum(weight.numel() for weight in model.parameters()))
+    return Job(run(work, data, model, way), lambda: sum(weight.numel() for weight in model.parameters()))
 
 
-def _train(work: Work, data: Arrays, model: nn.Module, compiled: bool) -> Callable[[], float]:
-    x, y = (torch.from_numpy(some) for some in data)
+def device_of(work: Work) -> torch.device:
+    return torch.device("cuda" if work.device == "gpu" else "cpu")
+
+
+def peak_memory() -> int:
+    """How many bytes of the GPU's memory were in use at most."""
+    return torch.cuda.max_memory_allocated()
+
+
+def in_precision(work: Work) -> Any:
+    """Inside, what gains by half precision is computed in it, if the work says so."""
+    return torch.autocast(device_of(work).type, torch.bfloat16, enabled=work.precision == "bfloat16")
+
+
+def compiled(model: nn.Module, work: Work, way: str) -> Any:
+    """The model in that way."""
+    if not way:
+        return model
+    return torch.compile(model, mode="reduce-overhead" if work.device == "gpu" and way == "compiled" else None)
+
+
+def graphed(function: Callable[[Tensor], Tensor], example: Tensor, way: str) -> Callable[[Tensor], Tensor]:
+    """The function as one CUDA graph, if that is the way; it is run three times before, as PyTorch's manual has it."""
+    if way != "graphed":
+        return function
+    given, stream, graph = example.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function(given)
+    torch.cuda.current_stream().wait_stream(stream)
+    # on the same stream, which some nodes of the gradients stay with; the backward pass has a thread of its own
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        result = function(given)
+
+    def replayed(new: Tensor, reads: Any = function) -> Tensor:  # what the graph reads has to stay in memory
+        given.copy_(new)
+        graph.replay()
+        return result.clone()
+
+    return replayed
+
+
+def _adam(model: nn.Module, work: Work) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True, capturable=work.device == "gpu")
+
+
+def _batches(work: Work, x: Tensor) -> tuple[Tensor, ...]:
+    return torch.randperm(len(x), device=x.device).split(work.batch)
+
+
+def _train(work: Work, data: Arrays, model: nn.Module, way: str) -> Callable[[], float]:
+    x, y = (torch.from_numpy(some).to(device_of(work)) for some in data)
     y = y.long() if work.loss == "crossentropy" else y
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
-    forward = torch.compile(model) if compiled else model
+    optimizer, forward = _adam(model, work), compiled(model, work, way)
 
     def loss_of(scores: Tensor, wanted: Tensor) -> Tensor:
         if work.loss == "squares":
-            return functional.mse_loss(scores, wanted)
+            return functional.mse_loss(scores.float(), wanted)
         return functional.cross_entropy(scores.reshape(-1, work.classes), wanted.reshape(-1))
 
-    def train() -> float:
-        losses = []
-        for index in torch.randperm(len(x)).split(work.batch):
+    def step(index: Tensor) -> Tensor:
+        with in_precision(work):
             loss = loss_of(forward(x[index]), y[index])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        return float(torch.stack(losses).mean())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    step = graphed(step, _batches(work, x)[0], way)
+
+    def train() -> float:
+        return float(torch.stack([step(index) for index in _batches(work, x)]).mean())
 
     return train
 
 
-def _train_gan(work: Work, data: Arrays, model: "DCGAN", compiled: bool) -> Callable[[], float]:
-    pictures, ones, zeros = torch.from_numpy(data[0]), torch.ones(work.batch), torch.zeros(work.batch)
+def _train_gan(work: Work, data: Arrays, model: "DCGAN", way: str) -> Callable[[], float]:
+    pictures, device = torch.from_numpy(data[0]).to(device_of(work)), device_of(work)
+    ones, zeros = torch.ones(work.batch, device=device), torch.zeros(work.batch, device=device)
     generator, discriminator = model.generator, model.discriminator
-    g_optimizer = torch.optim.Adam(generator.parameters(), LEARNING_RATE, fused=True)
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE, fused=True)
-    draw, judge = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)
+    g_optimizer, d_optimizer = _adam(generator, work), _adam(discriminator, work)
+    draw, judge = compiled(generator, work, way), compiled(discriminator, work, way)
     loss_of = functional.binary_cross_entropy_with_logits
 
-    def train() -> float:
-        losses = []
-        for index in torch.randperm(len(pictures)).split(work.batch):
-            real = channels_first(pictures[index])
+    def latent() -> Tensor:
+        return torch.randn(work.batch, work.size["latent"], device=device)
+
+    def step(index: Tensor) -> Tensor:
+        real = channels_first(pictures[index])
+        with in_precision(work):
             with torch.no_grad():
-                drawn = draw(torch.randn(work.batch, work.size["latent"]))
+                drawn = draw(latent())
             d_loss = loss_of(judge(torch.cat([real, drawn])).flatten(), torch.cat([ones, zeros]))
-            d_optimizer.zero_grad(set_to_none=True)
-            d_loss.backward()
-            d_optimizer.step()
-            discriminator.requires_grad_(False)
-            g_loss = loss_of(judge(draw(torch.randn(work.batch, work.size["latent"]))).flatten(), ones)
-            g_optimizer.zero_grad(set_to_none=True)
-            g_loss.backward()
-            g_optimizer.step()
-            discriminator.requires_grad_(True)
-            losses.append((d_loss + g_loss).detach())
-        return float(torch.stack(losses).mean())
+        d_optimizer.zero_grad(set_to_none=True)
+        d_loss.backward()
+        d_optimizer.step()
+        discriminator.requires_grad_(False)
+        with in_precision(work):
+            g_loss = loss_of(judge(draw(latent())).flatten(), ones)
+        g_optimizer.zero_grad(set_to_none=True)
+        g_loss.backward()
+        g_optimizer.step()
+        discriminator.requires_grad_(True)
+        return (d_loss + g_loss).detach()
+
+    step = graphed(step, _batches(work, pictures)[0], way)
+
+    def train() -> float:
+        return float(torch.stack([step(index) for index in _batches(work, pictures)]).mean())
 
     return train
 
 
-def _predict(work: Work, data: Arrays, model: nn.Module, compiled: bool) -> Callable[[], None]:
-    x = data[0]
+def _predict(work: Work, data: Arrays, model: nn.Module, way: str) -> Callable[[], None]:
+    x, device = data[0], device_of(work)
     model.eval()
-    forward = torch.compile(model) if compiled else model
+    forward = compiled(model, work, way)
 
     @torch.inference_mode()
+    def scores(x: Tensor) -> Tensor:
+        with in_precision(work):
+            return forward(x)
+
+    scores = graphed(scores, torch.from_numpy(x).to(device), way)
+
     def predict() -> None:
         for _ in range(work.steps):
-            forward(torch.from_numpy(x)).numpy()
+            scores(torch.from_numpy(x).to(device)).float().cpu().numpy()
 
     return predict
 
 
-def _generate(work: Work, data: Arrays, model: "GPT", compiled: bool) -> Callable[[], None]:
-    prompt = torch.from_numpy(data[0][:1, : TOKENS["prompt"]])
-    size = work.size["width"] // work.size["heads"]
+def _generate(work: Work, data: Arrays, model: "GPT", way: str) -> Callable[[], None]:
+    prompt = torch.from_numpy(data[0][:1, : TOKENS["prompt"]]).to(device_of(work))
+    shape, like = (
+        (2, 1, work.size["heads"], work.shape[0], work.size["width"] // work.size["heads"]),
+        model.tokens.weight,
+    )
     model.eval()
 
     @torch.inference_mode()
     def generate() -> None:
-        caches = [torch.empty(2, 1, work.size["heads"], work.shape[0], size) for _ in range(work.size["blocks"])]
+        caches = [like.new_empty(shape, dtype=getattr(torch, work.precision)) for _ in range(work.size["blocks"])]
         tokens, position, text = prompt, 0, []
         for _ in range(work.steps):
-            scores = model(tokens, caches, position)[:, -1]
+            with in_precision(work):
+                scores = model(tokens, caches, position)[:, -1]
             position += tokens.shape[1]
             tokens = torch.multinomial(torch.softmax(scores, -1), 1)
             text.append(tokens.item())
@@ -115,11 +192,13 @@ def _generate(work: Work, data: Arrays, model: "GPT", compiled: bool) -> Callabl
 
 
 def _multiply(work: Work, data: Arrays) -> Callable[[], None]:
-    x = torch.from_numpy(data[0])
+    x = torch.from_numpy(data[0]).to(device_of(work), getattr(torch, work.precision))
 
     def multiply() -> None:
         for _ in range(work.steps):
             x @ x
+        if work.device == "gpu":
+            torch.cuda.synchronize()
 
     return multiply
 
