@@ -38,6 +38,8 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, help="how many cores to use; all by default")
     arguments.add_argument("--started", type=float, default=BEGUN, help="when the process was started, by perf_counter")
     given = arguments.parse_args()
+    if given.work not in CATALOGUE[given.device]:
+        arguments.error(f"there is no work {given.work!r}; there are {', '.join(CATALOGUE[given.device])}")
     work = CATALOGUE[given.device][given.work]
     steps, threads = max(1, round(given.part * work.steps)), work.threads or given.threads
     work = replace(work, steps=steps, threads=threads, precision=given.precision)

@@ -10,7 +10,7 @@ import jax.numpy as jnp  # noqa: F401 - for the example
 def count_flops(jaxpr: Any) -> float:
     """Floating-point operations of a traced program: its products and convolutions, and one for each other result.
 
-    An :class:`lamina.kernels.operation.Operation` counts as its portable form does.
+    An :class:`lamina.kernels.operation.Operation` counts as its portable form does, and a choice as its longest branch.
 
     >>> closed = jax.make_jaxpr(lambda a, b: a @ b)(jnp.ones((2, 3)), jnp.ones((3, 4)))
     >>> count_flops(closed.jaxpr)
@@ -24,6 +24,8 @@ def count_flops(jaxpr: Any) -> float:
         size = float(sum(getattr(out.aval, "size", 0) for out in equation.outvars))
         if hasattr(equation.primitive, "flops"):
             total += equation.primitive.flops(*(given.aval for given in equation.invars), **equation.params)
+        elif equation.primitive.name == "cond":
+            total += max(count_flops(getattr(value, "jaxpr", value)) for value in inner)
         elif inner:
             times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
             total += times * sum(count_flops(getattr(value, "jaxpr", value)) for value in inner)

@@ -481,8 +481,8 @@ def test_batches_in_a_list_and_with_named_inputs():
 def test_more_steps_share_a_dispatch_on_an_accelerator():
     on_gpu = SimpleNamespace(devices=lambda: [SimpleNamespace(platform="gpu")])
     assert drivers._costs({"x": on_gpu}) is drivers.ACCELERATOR
-    assert drivers._costs({"x": jnp.zeros(1)}) is drivers.CPU is drivers._costs(None)
-    step = SimpleNamespace(flops=1e9, finish=None, results={})
+    assert drivers._costs({"x": jnp.zeros(1)}) in (drivers.CPU, drivers.PORTABLE)
+    step = SimpleNamespace(flops=1e10, finish=None, results={})
     assert drivers.Driver(step, {"x": np.zeros((10, 2))}).kind == "loop"
 
 
