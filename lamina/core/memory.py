@@ -4,8 +4,12 @@ import ctypes
 import os
 import sys
 
+import jax
+
 #: glibc's names for what is set: the numbers of mallopt's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
+#: what JAX tells when it has compiled, and seconds from which on a compilation leaves much memory behind
+COMPILED, LONG = "/jax/core/compile/backend_compile_duration", 0.2
 
 
 def keep_freed_memory() -> bool:
@@ -22,4 +26,13 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     settings = {ARENA_MAX: 1, MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: 2**31 - 1}
-    return all(list(map(mallopt, settings, settings.values())))  # every one, whatever the others give
+    kept = all(list(map(mallopt, settings, settings.values())))  # every one, whatever the others give
+    if kept:
+        jax.monitoring.register_event_duration_secs_listener(_give_back)
+    return kept
+
+
+def _give_back(event: str, duration_secs: float, **details: str | int) -> None:
+    """Give the system what a long compilation freed: the program will not need memory of such shapes."""
+    if event == COMPILED and duration_secs > LONG:
+        ctypes.CDLL(None).malloc_trim(0)

@@ -12,8 +12,9 @@ import numpy as np
 from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.state import Array
 from lamina.families.base import Family, share, whole
+from lamina.families.drawing import compiled, drawn, written
 from lamina.families.tokenizer import texts_in
-from lamina.families.writing import Writer, compiled, drawn, written
+from lamina.families.writing import Writer
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -85,7 +86,7 @@ class LanguageNetwork(Model):
         """The compiled loop of generation.
 
         Called with states, the last token, how many to write, a key, how many tokens were drawn with it, and the settings of
-        :func:`~lamina.families.writing.drawn`; gives tokens as :func:`~lamina.families.writing.written` does, and states.
+        :func:`~lamina.families.drawing.drawn`; gives tokens as :func:`~lamina.families.drawing.written` does, and states.
         The token of unknown ones is never drawn.
         """
 

@@ -17,8 +17,8 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
+from lamina.families.drawing import compiled, drawn, written
 from lamina.families.tokenizer import END, SPECIAL, by_length
-from lamina.families.writing import compiled, drawn, written
 from lamina.initializers import RandomNormal
 from lamina.kernels.attention import dot_product_attention, self_attention
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
@@ -249,7 +249,7 @@ class LanguageModel(Model):
         """The compiled beginning of generation.
 
         Called with tokens ``(1, length)``, how many of them count, whether the text may end, a key, how many tokens were
-        drawn with it, and the settings of :func:`~lamina.families.writing.drawn`; gives the token that follows, and caches.
+        drawn with it, and the settings of :func:`~lamina.families.drawing.drawn`; gives the token that follows, and caches.
         """
 
         def step(tokens: Array, length: Any, *drawing: Any) -> tuple[Array, list[Cache]]:
@@ -262,7 +262,7 @@ class LanguageModel(Model):
         """The compiled loop of generation.
 
         Called with caches (whose memory it takes), the last token, its position, how many tokens to write, and what
-        :attr:`read` is told about drawing; gives tokens as :func:`~lamina.families.writing.written` does, and caches.
+        :attr:`read` is told about drawing; gives tokens as :func:`~lamina.families.drawing.written` does, and caches.
         """
 
         def steps(

@@ -61,7 +61,7 @@ class Driver:
     ) -> None:
         self.step = step
         self.data = None if data is None else jax.tree.map(jnp.asarray, data)
-        costs = _costs(self.data)
+        self.costs = costs = _costs(self.data)
         self.kind = kind or ("scan" if data is not None and step.flops < costs.scan_below else "loop")
         self.chunk = 1
         if self.kind == "scan":
@@ -117,6 +117,9 @@ class Driver:
         self.constant = {path: self.step.variables[path].stored for path in self.step.constant}
 
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
+        if self.costs is not ACCELERATOR:
+            # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them.
+            jax.block_until_ready(self.changing)
         self._refresh()
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)

@@ -17,6 +17,7 @@ from sklearn.base import clone
 import lamina as lm
 from lamina.core.errors import ConfigError, DataError, FileError, ShapeError, StateError
 from lamina.families.base import load
+from lamina.families.drawing import drawn
 from lamina.families.tokenizer import (
     END,
     UNKNOWN,
@@ -29,7 +30,6 @@ from lamina.families.tokenizer import (
 from lamina.families.transformer import TransformerClassifier, TransformerEncoder, TransformerLanguageModel
 from lamina.families.transformer_classifier import hidden
 from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, writable
-from lamina.families.writing import drawn
 
 VERSE = "to be or not to be, that is the question. " * 30
 SMALL = {"layers": 1, "width": 32, "heads": 2, "context": 16, "batch_size": 16, "verbose": 0, "random_state": 0}
