@@ -20,8 +20,8 @@ from lamina.core.state import Array
 
 #: the standard deviation of a standard normal distribution that is cut off at -2 and 2
 _TRUNCATED_STDDEV = 0.87962566103423978
-#: rows of draws are of lengths that are powers of two, longer ones multiples of this
-_LONG = 1 << 16
+#: rows of draws are of these lengths, longer ones of multiples of the last
+_LENGTHS = (1 << 16, 1 << 18, 1 << 20)
 
 
 def _truncated_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -55,7 +55,7 @@ def _standard(sample: Callable[..., Array], shape: tuple[int, ...], dtype: Any, 
     if isinstance(key, jax.core.Tracer):
         return sample(key, shape, dtype)
     size = math.prod(shape)
-    length = 1 << max(size - 1, 255).bit_length() if size < _LONG else -(-size // _LONG) * _LONG
+    length = next((n for n in _LENGTHS if size <= n), -(-size // _LENGTHS[-1]) * _LENGTHS[-1])
     with jax.ensure_compile_time_eval():
         return np.asarray(sample(key, (length,), dtype))[:size].reshape(shape)
 

@@ -26,6 +26,14 @@ _scope: contextvars.ContextVar["Scope | None"] = contextvars.ContextVar("scope",
 _compute_dtype: contextvars.ContextVar[str | None] = contextvars.ContextVar("compute_dtype", default=None)
 
 
+def _array(value: Any, dtype: Any) -> Array:
+    """``value`` as an array of that dtype, if any is given, that is not weakly typed: a step would be compiled twice."""
+    if isinstance(value, jax.Array) and dtype in (None, value.dtype) and not value.weak_type:
+        return value  # converting it would compile a program for its shape
+    array = jnp.asarray(value, dtype)
+    return jnp.asarray(array, array.dtype)
+
+
 @jax.tree_util.register_pytree_node_class
 class Variable:
     """An array that training may change, with a path.
@@ -69,8 +77,7 @@ class Variable:
             self.initializer = initial
             self._shape, self._dtype = tuple(shape or ()), jnp.dtype(dtype or "float32")
         else:
-            array = jnp.asarray(initial, dtype)
-            self._stored = jnp.asarray(array, array.dtype)  # not weakly typed, or a step would be compiled twice
+            self._stored = _array(initial, dtype)
             self._shape, self._dtype = self._stored.shape, self._stored.dtype
 
     @property
@@ -80,7 +87,7 @@ class Variable:
             with jax.ensure_compile_time_eval():
                 key = derive(jax.random.key(config.seed), self.path)
                 assert self.initializer is not None
-                self._stored = jnp.asarray(self.initializer(self._shape, self._dtype, key), self._dtype)
+                self._stored = _array(self.initializer(self._shape, self._dtype, key), self._dtype)
         return self._stored
 
     @stored.setter

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lamina.core.errors import ConfigError
@@ -29,8 +30,9 @@ def per_variable(rule: Callable[..., tuple[Any, ...]], **slots: Any) -> optax.Gr
     """
 
     def init(values: Arrays) -> dict[str, Arrays]:
-        def first(start: Any, value: Array) -> Array:
-            return start(value) if callable(start) else jnp.full_like(value, start)
+        def first(start: Any, value: Array) -> Any:
+            # By NumPy: JAX would compile a program for every shape.
+            return start(value) if callable(start) else np.full(value.shape, start, value.dtype)
 
         return {name: {path: first(start, w) for path, w in values.items()} for name, start in slots.items()}
 
