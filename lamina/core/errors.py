@@ -56,6 +56,22 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"Known names: {', '.join(choices)}."
 
 
+def shown(value: Any, most: int = 60) -> str:
+    """``value`` from a stranger's file for a message: short, on one line, with nothing that a terminal would obey.
+
+    >>> shown("a\\x1b[2J" + "b" * 100, 20)
+    "'a\\\\x1b[2Jbbbbbbbbbbbbbb...'"
+    """
+    if isinstance(value, dict | list) and len(value) > 20:
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 100:
+        return "a number of more than 30 digits"
+    if isinstance(value, str):
+        value = value[:most] + "..." * (len(value) > most)
+    text = repr(value)
+    return text if len(text) <= 4 * most + 5 else f"{text[:most]}..."
+
+
 def concise(fn: Callable[P, R]) -> Callable[P, R]:
     """Decorator: errors that Lamina raises on purpose show the user's lines in their traceback, not the library's.
 

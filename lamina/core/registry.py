@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
-from lamina.core.errors import ConfigError, nearest
+from lamina.core.errors import ConfigError, nearest, shown
 
 T = TypeVar("T")
 
@@ -179,16 +180,47 @@ def deserialize(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "class" in value and "config" in value:
-        return _resolve(value["class"]).from_config(value["config"])
+        found = _resolve(value["class"])
+        build: Any = getattr(found, "from_config", None)
+        if not inspect.isclass(found) or build is None or not isinstance(value["config"], Mapping):
+            raise ConfigError(f"{shown(value['class'])} is not a class with a configuration")
+        return build(value["config"])
     if set(value) == {"function"}:
         return _resolve(value["function"])
     if set(value) == {"array", "dtype"}:
-        return np.asarray(value["array"], value["dtype"])
+        return array_from(value["array"], value["dtype"])
     if set(value) == {"slice"}:
         return slice(*value["slice"])
     if set(value) == {"ellipsis"}:
         return Ellipsis
     return {name: deserialize(item) for name, item in value.items()}
+
+
+def array_from(values: Any, dtype: Any) -> np.ndarray:
+    """The array of a saved list of values and the name of its dtype.
+
+    Raises:
+        ConfigError: if the dtype is not one of numbers, truth values or texts, or the values are not of it.
+
+    >>> array_from([[1, 2]], "float32")
+    array([[1., 2.]], dtype=float32)
+    """
+    name = str(dtype)
+    if name == "object":
+        array = np.empty(len(values), object)
+        array[:] = values
+        return array
+    if re.fullmatch(r"str\d*|[<>|=]?U\d+", name):  # as long as the longest text: a stated length could be any
+        array = np.asarray(values)
+        if array.size and array.dtype.kind != "U":
+            raise ConfigError(f"a saved array of texts holds {array.dtype} instead")
+        return array
+    if not re.fullmatch(r"bool|u?int\d+|b?float\d+\w*|complex\d+|[<>|=]?[biufc]\d{1,2}", name):
+        raise ConfigError(f"a saved array has dtype {shown(name)}, which is not one of numbers or texts")
+    try:
+        return np.asarray(values, jnp.dtype(name))
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"a saved array holds values that are not of its dtype {name!r}") from None
 
 
 _custom: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("custom_objects")
@@ -218,14 +250,29 @@ def key_of(target: Any) -> str:
     return f"custom.{own}"
 
 
+def saved_function(kind: str, key: Any) -> Any:
+    """The function of that kind, or passed to the loader, that a file names for calling it with arguments of its own.
+
+    Raises:
+        ConfigError: for a class, or a function of another kind.
+    """
+    found = _resolve(key)
+    own = key.rpartition(".")[2]
+    if inspect.isclass(found) or not (key == f"{kind}.{own}" or own in _custom.get({})):
+        raise ConfigError(f"{shown(key)} is not one of Lamina's {kind}, which alone a file may call")
+    return found
+
+
 def _resolve(key: str) -> Any:
-    kind, _, own = str(key).rpartition(".")
+    if not isinstance(key, str):
+        raise ConfigError("a class or function is saved by its name; received something else")
+    kind, _, own = key.rpartition(".")
     if own in _custom.get({}):
         return _custom.get({})[own]
     found = _registered.get(kind, {}).get(own)
     if found is None:
         raise ConfigError(
-            f"{key!r} is not registered, and was not passed.\n"
-            f'Write:  @lm.register("{kind or "custom"}") above it, or custom_objects={{"{own}": {own}}}.'
+            f"{shown(key)} is not registered, and was not passed.\n"
+            f'Write:  @lm.register("{kind[:60] or "custom"}") above it, or custom_objects={{"{own[:60]}": {own[:60]}}}.'
         )
     return found

@@ -1,5 +1,6 @@
 """Shapes with unknown axes, and what a function would return, without running it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,3 +66,46 @@ def infer(fn: Callable[..., Any], *specs: Any) -> Any:
         return TensorSpec(tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True)), a.dtype)
 
     return jax.tree.map(spec, first, second)
+
+
+def largest(fn: Callable[..., Any], specs: Any, length: int) -> tuple[int, str]:
+    """The largest array that ``fn`` makes on its way, without running it: how many numbers it has, and what makes it.
+
+    Args:
+        fn: a function of arrays.
+        specs: the specs of its argument; an unknown first axis is taken to have length 1.
+        length: the length that other unknown axes are taken to have.
+
+    >>> largest(lambda x: jnp.repeat(x, 1000, 1).sum(), TensorSpec((None, 3), "float32"), 128)[0]
+    3000
+    """
+
+    def filled(spec: Any) -> Any:
+        shape = tuple((length if axis else 1) if n is None else n for axis, n in enumerate(spec.shape))
+        return jax.ShapeDtypeStruct(shape, spec.dtype)
+
+    def call(x: Any) -> Any:
+        with child(abstract=True, key=jax.random.key(0)):
+            return jax.tree.map(jnp.asarray, fn(x))
+
+    arrays = jax.tree.map(filled, specs, is_leaf=lambda x: isinstance(x, TensorSpec))
+    return _largest(jax.make_jaxpr(call)(arrays).jaxpr)
+
+
+def _largest(jaxpr: Any) -> tuple[int, str]:
+    found = (0, "")
+    for equation in jaxpr.eqns:
+        size = max((math.prod(out.aval.shape) for out in equation.outvars), default=0)
+        inner = (_largest(getattr(value, "jaxpr", value)) for value in programs_in(equation))
+        found = max(found, (size, equation.primitive.name), *inner)
+    return found
+
+
+def programs_in(equation: Any) -> list[Any]:
+    """The programs inside one equation of a program, as the body of a loop."""
+    leaves = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)
+    return [leaf for leaf in leaves if _is_program(leaf)]
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
+from lamina.core import allowance
 from lamina.core.config import config
 from lamina.core.errors import ShapeError, StateError
 
@@ -84,6 +85,7 @@ class Variable:
     def stored(self) -> Array:
         """The value outside any scope, in the dtype it is kept in; drawn now if this is the first look."""
         if self._stored is None:
+            allowance.spend(f"variable {self.path!r}", numbers=self.size)
             with jax.ensure_compile_time_eval():
                 key = derive(jax.random.key(config.seed), self.path)
                 assert self.initializer is not None

@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lamina import families
 from lamina.core.config import config
-from lamina.core.errors import ConfigError, DataError, FileError
+from lamina.core.errors import ConfigError, DataError, FileError, shown
+from lamina.families.settings import check_fitted, decode, encode
 from lamina.models.model import Model
 from lamina.saving import load_model, read_description
 from lamina.training.callbacks import Callback, EarlyStopping
@@ -42,6 +43,8 @@ class Family(BaseEstimator):
 
     #: the attributes made by ``fit`` that prediction needs beside the model
     _kept: ClassVar[tuple[str, ...]] = ()
+    #: the settings that name a folder to read: they are not kept in files
+    _folders: ClassVar[tuple[str, ...]] = ()
 
     # read in _train; every subclass has them as arguments
     learning_rate: float
@@ -157,8 +160,8 @@ class Family(BaseEstimator):
         check_is_fitted(self, "model_")
         self.model_.task = {
             "estimator": type(self).__name__,
-            "parameters": _encode(self.get_params(deep=False)),
-            "fitted": _encode({name: getattr(self, name) for name in self._all_kept() if hasattr(self, name)}),
+            "parameters": encode(self.get_params(deep=False) | dict.fromkeys(self._folders)),
+            "fitted": encode({name: getattr(self, name) for name in self._all_kept() if hasattr(self, name)}),
         }
         self.model_.save(filepath, overwrite)
 
@@ -171,7 +174,8 @@ class Family(BaseEstimator):
         """
         task = read_description(filepath).get("task")
         task = task if isinstance(task, dict) else {}
-        name = str(task.get("estimator"))
+        name = task.get("estimator")
+        name = name if isinstance(name, str) else ""
         # importing the estimator registers what its network is made of
         found = _FAMILIES.get(name) or (getattr(families, name) if name in families.__all__ else None)
         if found is None:
@@ -182,13 +186,17 @@ class Family(BaseEstimator):
             raise FileError(f"{filepath} holds a {found.__name__}.\nWrite:  {found.__name__}.load({str(filepath)!r})")
         model = load_model(filepath)
         try:
-            estimator = found(**_decode(task["parameters"]))
-            for name, value in _decode(task["fitted"]).items():
-                if name not in found._all_kept():
-                    raise KeyError(name)
+            parameters, fitted = decode(task["parameters"]), decode(task["fitted"])
+            for name in found._folders:
+                if parameters.get(name) is not None:
+                    raise ConfigError(f"{name} is {shown(parameters[name])}; a file cannot name a folder to read")
+            estimator = found(**parameters)
+            for name, value in fitted.items():
+                check_fitted(name, value, found._all_kept())
                 setattr(estimator, name, value)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileError(f"{filepath}: the settings of this {found.__name__} cannot be read ({error}).") from None
+        except Exception as error:  # a stranger's settings can be wrong in more ways than can be listed
+            what = str(error).partition("\n")[0][:200]
+            raise FileError(f"{filepath}: the settings of this {found.__name__} cannot be read ({what}).") from error
         estimator.model_ = model
         return estimator
 
@@ -362,38 +370,3 @@ def _verbosity(verbose: int | str) -> int:
     if isinstance(verbose, str) or verbose not in (0, 1, 2):
         raise ConfigError(f'verbose is 0, 1, 2 or "auto"; received {verbose!r}')
     return int(verbose)
-
-
-def _encode(value: Any) -> Any:
-    """``value`` as JSON holds it; arrays and tuples are marked."""
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "dtype": "object" if value.dtype == object else value.dtype.str}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, tuple):
-        return {"tuple": [_encode(item) for item in value]}
-    if isinstance(value, list):
-        return [_encode(item) for item in value]
-    if isinstance(value, dict):
-        return {"pairs": [[_encode(key), _encode(item)] for key, item in value.items()]}
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ConfigError(f"a setting of type {type(value).__name__} cannot be written to a file: {value!r}")
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "array" in value:
-        if value["dtype"] == "object":
-            array = np.empty(len(value["array"]), object)
-            array[:] = value["array"]
-            return array
-        return np.array(value["array"], value["dtype"])
-    if "tuple" in value:
-        return tuple(_decode(item) for item in value["tuple"])
-    return {_decode(key): _decode(item) for key, item in value["pairs"]}

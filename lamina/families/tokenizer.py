@@ -3,13 +3,14 @@
 import functools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lamina.core.errors import ConfigError, DataError, FileError
+from lamina.core.errors import ConfigError, DataError, FileError, shown
 
 #: the tokens of every tokenizer trained here, in front of all others: between texts, for what is not in the vocabulary,
 #: and for what a network has to guess
@@ -73,10 +74,13 @@ class SubwordTokenizer:
     def __init__(self, description: str) -> None:
         from tokenizers import Tokenizer
 
+        refuse_endless(description)
         try:
             self._tokenizer = Tokenizer.from_str(description)
-        except Exception as error:  # the package raises bare exceptions
-            raise FileError(f"the tokenizer's JSON cannot be read: {error}") from None
+        except BaseException as error:  # the package raises bare exceptions, and panics that are none
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise FileError(f"the tokenizer's JSON cannot be read: {str(error)[:200]}") from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = self._own  # "<end>" in a text is text
@@ -135,6 +139,32 @@ class SubwordTokenizer:
         return str(self._tokenizer.to_str())
 
 
+def refuse_endless(description: str) -> None:
+    """Refuse a tokenizer that could search a text for hours, or make it much longer.
+
+    A pattern may not repeat a group, nor repeat more than three things between two bars: backtracking then has too many ways.
+
+    Raises:
+        FileError: naming the pattern.
+    """
+    try:
+        stack = [json.loads(description)]
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"the tokenizer's JSON cannot be read: {str(error)[:200]}") from None
+    while stack:
+        part = stack.pop()
+        if isinstance(part, list):
+            stack += part
+        elif isinstance(part, dict):
+            stack += [item for name, item in part.items() if name not in ("vocab", "merges")]
+            pattern, content = part.get("Regex", ""), part.get("content", "")
+            plain = re.sub(r"\\.|\[[^\]]*\]|\(\?", "", str(pattern))  # what is quoted, or in brackets, repeats nothing
+            if re.search(r"\)[*+?{]", plain) or any(len(re.findall(r"[*+{]", way)) > 3 for way in plain.split("|")):
+                raise FileError(f"the tokenizer has a pattern that could take too long: {shown(pattern)}")
+            if isinstance(content, str) and len(content) > 256:
+                raise FileError(f"the tokenizer puts in a text of {len(content)} characters, too long for a token")
+
+
 AnyTokenizer = CharacterTokenizer | SubwordTokenizer
 
 
@@ -159,8 +189,11 @@ def train_tokenizer(kind: str, texts: Sequence[str], size: int) -> AnyTokenizer:
 @functools.lru_cache(maxsize=8)
 def tokenizer_from(description: str) -> AnyTokenizer:
     """The tokenizer whose ``to_json`` gave ``description``."""
-    found = json.loads(description)
-    if "characters" in found:
+    try:
+        found = json.loads(description)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"the tokenizer's JSON cannot be read: {str(error)[:200]}") from None
+    if isinstance(found, dict) and isinstance(found.get("characters"), str):
         return CharacterTokenizer(found["characters"])
     return SubwordTokenizer(description)
 

@@ -86,6 +86,7 @@ class TransformerClassifier(ClassifierMixin, Family):
     """
 
     _kept: ClassVar[tuple[str, ...]] = ("vocabulary_", "classes_", "context_")
+    _folders = ("encoder",)
 
     vocabulary_: str
     classes_: np.ndarray

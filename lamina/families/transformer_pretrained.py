@@ -53,6 +53,7 @@ class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fami
     """
 
     _kept: ClassVar[tuple[str, ...]] = ("vocabulary_",)
+    _folders = ("folder",)
 
     vocabulary_: str
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import jax
+from lamina.core.shapes import programs_in
 import jax.numpy as jnp  # noqa: F401 - for the example
 
 
@@ -18,9 +18,7 @@ def count_flops(jaxpr: Any) -> float:
     """
     total = 0.0
     for equation in jaxpr.eqns:
-        inner = [
-            value for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(value)
-        ]
+        inner = programs_in(equation)
         size = float(sum(getattr(out.aval, "size", 0) for out in equation.outvars))
         if hasattr(equation.primitive, "flops"):
             total += equation.primitive.flops(*(given.aval for given in equation.invars), **equation.params)
@@ -39,7 +37,3 @@ def count_flops(jaxpr: Any) -> float:
         else:
             total += size
     return total
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")

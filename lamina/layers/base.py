@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import registry, symbolic
+from lamina.core import allowance, registry, symbolic
 from lamina.core.config import DtypePolicy
 from lamina.core.errors import ConfigError, ShapeError, StateError, concise, nearest
 from lamina.core.masks import masks_of, set_masks
@@ -105,6 +105,7 @@ class Layer(Module):
                 else nearest(wrong, self.config_names())
             )
             raise ConfigError(f"{type(self).__name__} has no argument {wrong!r}. {hint}")
+        allowance.spend(type(self).__name__, steps=1)
         self._given_name = name
         self._name: str | None = name
         self.dtype_policy = DtypePolicy.get(dtype)
@@ -230,6 +231,7 @@ class Layer(Module):
 
     @concise
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        allowance.spend(type(self).__name__, steps=1)
         if symbolic.any_symbolic((args, kwargs)):
             self._prepare(args, kwargs)
             if training is not None:

@@ -1,13 +1,14 @@
 """RNN, which runs any cell over sequences, and StackedRNNCells, which makes one cell of several."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lamina.core import transforms
+from lamina.core import allowance, transforms
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.module import Module
 from lamina.core.shapes import Shape
@@ -110,6 +111,7 @@ class RNN(Layer):
                     f"layer {self.name!r} ({type(self).__name__}) is stateful, so the length of the batch has to be "
                     f"known; received shape {tuple(input_shape)}.\nWrite:  Input(shape, batch_size=32)"
                 )
+            allowance.spend("the states of a stateful layer", numbers=input_shape[0] * size_of(self.state_size))
             values = [
                 Variable(value, dtype=self.variable_dtype, name=f"{self.name}/state", trainable=False)
                 for value in jax.tree.leaves(self.get_initial_state(input_shape[0]))
@@ -177,6 +179,7 @@ class RNN(Layer):
         if self.unroll:
             collected = []
             for index in range(sequences.shape[1]):
+                allowance.spend(f"step {index} of an unrolled layer", steps=1)
                 carry, output = body(carry, jax.tree.map(lambda x: x[index], steps))  # noqa: B023 - used at once
                 collected.append(output)
             outputs = jnp.stack(collected) if self.return_sequences else None
@@ -272,6 +275,14 @@ def output_size(cell: Any) -> Any:
     size = getattr(cell, "output_size", None)
     first = cell.state_size[0] if isinstance(cell.state_size, list | tuple) else cell.state_size
     return first if size is None else size
+
+
+def size_of(sizes: Any) -> int:
+    """How many numbers states of these sizes hold for one sequence."""
+    if isinstance(sizes, int):
+        return sizes
+    shape = isinstance(sizes, tuple) and all(isinstance(n, int) for n in sizes)
+    return math.prod(sizes) if shape else sum(map(size_of, sizes))
 
 
 def initial_state(cell: Any, batch_size: int, dtype: Any) -> list[Any]:

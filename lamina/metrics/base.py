@@ -1,12 +1,13 @@
 """The Metric: a few variables that batches are added to, and one number read from them at the end."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from lamina.core import registry
+from lamina.core import allowance, registry
 from lamina.core.config import config
 from lamina.core.module import Module
 from lamina.core.state import Array, Variable
@@ -151,5 +152,6 @@ def quotient(a: Any, b: Any) -> Array:
 
 
 def _zeros(shape: Sequence[int], dtype: Any, name: str) -> Variable:
+    allowance.spend(name, numbers=math.prod(shape))
     with jax.ensure_compile_time_eval():
         return Variable(jnp.zeros(tuple(shape), dtype), name=name, trainable=False, autocast=False)

@@ -1,5 +1,6 @@
 """A network as a graph: the calls that lead from symbolic inputs to symbolic outputs, in the order to run them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.masks import get_mask, set_mask
-from lamina.core.symbolic import Call, SymbolicTensor, is_symbolic
+from lamina.core.symbolic import Call, SymbolicTensor, any_symbolic, is_symbolic
 from lamina.layers.base import Layer
 
 
@@ -48,8 +49,9 @@ class Graph:
                 )
         self.calls = _sorted_calls(self.input_list, self.output_list)
         self.names = _unique_names([call.operation for call in self.calls])
-        host = [call for call in self.calls if getattr(call.operation, "on_host", False)]
-        self.host_calls = [c for c in self.calls if c in host or any(_feeds(c, h, self.calls) for h in host)]
+        self.host_calls = _host_calls(self.calls)
+        hosted = {id(call) for call in self.host_calls}
+        self._compiled_calls = [call for call in self.calls if id(call) not in hosted]
         self.border = self._border()
 
     def _border(self) -> list[SymbolicTensor]:
@@ -58,7 +60,7 @@ class Graph:
             return self.input_list
         made_on_host = {id(leaf) for call in self.host_calls for leaf in _leaves(call.outputs)}
         starts = made_on_host | {id(leaf) for leaf in self.input_list}
-        used = [leaf for call in self.calls if call not in self.host_calls for leaf in call.inputs()]
+        used = [leaf for call in self._compiled_calls for leaf in call.inputs()]
         found: dict[int, SymbolicTensor] = {}
         for leaf in used + self.output_list:
             if id(leaf) in starts:
@@ -78,7 +80,7 @@ class Graph:
         """The outputs, in the structure they were given in, for arrays in that of the inputs."""
         if isinstance(inputs, Prepared):
             values = {id(leaf): value for leaf, value in zip(self.border, inputs, strict=True)}
-            calls = [call for call in self.calls if call not in self.host_calls]
+            calls = self._compiled_calls
         else:
             values, calls = self._enter(inputs), self.calls
         for call in calls:
@@ -178,8 +180,11 @@ class Graph:
             values["input", i] = SymbolicTensor(tuple(spec["shape"]), dtype, name=spec["name"])
         for number, call in enumerate(config["calls"]):
             which = call["operation"]
-            operation = layers[which["layer"]] if "layer" in which else registry.deserialize({"function": which["op"]})
-            results = operation(*_decode(call["args"], values), **_decode(call["kwargs"], values))
+            operation = layers[which["layer"]] if "layer" in which else registry.saved_function("ops", which["op"])
+            args, kwargs = _decode(call["args"], values), _decode(call["kwargs"], values)
+            if not any_symbolic((args, kwargs)):  # it would compute now, with whatever numbers the file names
+                raise ConfigError(f"call {number} of the network, of {str(which)[:80]}, takes nothing from the inputs")
+            results = operation(*args, **kwargs)
             for i, leaf in enumerate(_leaves(results)):
                 values[number, i] = leaf
         return cls(_decode(config["input_structure"], values), _decode(config["outputs"], values))
@@ -234,15 +239,15 @@ def _sorted_calls(inputs: list[SymbolicTensor], outputs: list[SymbolicTensor]) -
     return order
 
 
-def _feeds(call: Call, target: Call, calls: list[Call]) -> bool:
-    """Whether a result of ``call`` reaches ``target``."""
-    made = {id(leaf) for leaf in _leaves(call.outputs)}
-    for later in calls:
-        if any(id(leaf) in made for leaf in later.inputs()):
-            if later is target:
-                return True
-            made |= {id(leaf) for leaf in _leaves(later.outputs)}
-    return False
+def _host_calls(calls: list[Call]) -> list[Call]:
+    """The calls of layers on strings, and those that lead to them, of sorted calls."""
+    found: list[Call] = []
+    needed: set[int] = set()
+    for call in reversed(calls):
+        if getattr(call.operation, "on_host", False) or any(id(leaf) in needed for leaf in _leaves(call.outputs)):
+            found.append(call)
+            needed |= {id(leaf) for leaf in call.inputs()}
+    return found[::-1]
 
 
 def _unique_names(operations: Sequence[Any]) -> dict[str, Layer]:
@@ -258,15 +263,14 @@ def _unique_names(operations: Sequence[Any]) -> dict[str, Layer]:
                 )
             given[name] = layer
     names: dict[str, Layer] = {}
-    taken = set(given)
+    taken, numbers = set(given), Counter[str]()
     for layer in layers:
         name = layer._given_name
         if name is None:
-            base = registry.snake_case(type(layer).__name__)
-            name, number = base, 0
+            name = base = registry.snake_case(type(layer).__name__)
             while name in taken:
-                number += 1
-                name = f"{base}_{number}"
+                numbers[base] += 1
+                name = f"{base}_{numbers[base]}"
             taken.add(name)
             layer.name = name
         names[name] = layer

@@ -1,19 +1,21 @@
 """The Model: a layer that can be trained, asked, summed up and saved."""
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 
-from lamina.core.errors import ConfigError, StateError, nearest
+from lamina.core.errors import ConfigError, FileError, StateError, nearest
 from lamina.core.module import Module
-from lamina.core.shapes import TensorSpec, infer, map_shapes
+from lamina.core.shapes import TensorSpec, infer, largest, map_shapes
 from lamina.core.state import Variable, current_scope
-from lamina.core.symbolic import SymbolicTensor
+from lamina.core.symbolic import SymbolicTensor, specs_of
 from lamina.layers.base import Layer, layer
 from lamina.metrics import Metric
-from lamina.models.graph import Graph
+from lamina.models.graph import Graph, Prepared
 from lamina.models.summary import summary
 from lamina.models.trainer import Trainer
 from lamina.optimizers import Optimizer
@@ -214,6 +216,29 @@ class Model(Trainer):
     def count_params(self) -> int:
         self._require_weights()
         return super().count_params()
+
+    def largest_array(self) -> tuple[int, str]:
+        """The most numbers that an array has on the way from one example to the outputs, and what makes it.
+
+        Nothing is run. Axes of unknown length are taken to have length 128, or 720 where that is too short.
+
+        Raises:
+            FileError: if the network cannot be run for one example.
+        """
+        graph, found = self._graph, (0, "")
+        if graph is None and self.built_for is None:
+            return found
+        specs: Any = _specs(self.built_for) if graph is None else specs_of(graph.inputs)
+        if graph is not None and graph.host_calls:
+            specs = Prepared(leaf.spec for leaf in graph.border)
+            for leaf in graph.border:
+                size = math.prod(n for n in leaf.shape if n is not None)
+                found = max(found, (size, f"layer {leaf.call.operation!r}" if leaf.call else "the input"))
+        for length in (128, 720):
+            with contextlib.suppress(Exception):
+                size, primitive = largest(lambda x: self(x, training=False), specs, length)
+                return max(found, (size, f"the operation {primitive!r}"))
+        raise FileError("the network cannot be run for one example")
 
     # -- looking and keeping ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from lamina.core import registry
+from lamina.core import allowance, registry
 from lamina.core.errors import LaminaError, ShapeError, StateError
 from lamina.core.state import Variable
 from lamina.core.symbolic import any_symbolic, is_symbolic, record
@@ -93,6 +93,7 @@ def _dispatched(
     call: Callable[[inspect.BoundArguments], Any], name: str, signature: inspect.Signature
 ) -> Callable[..., Any]:
     def operation(*args: Any, **kwargs: Any) -> Any:
+        allowance.spend(f"lm.ops.{name}", steps=1)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:

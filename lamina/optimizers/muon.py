@@ -1,12 +1,13 @@
 """Muon: orthogonal steps for matrices, Adam for everything else."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import jax.numpy as jnp
 import optax
 
+from lamina.core.errors import ConfigError
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.optimizers.adam import Adam
@@ -78,6 +79,15 @@ class Muon(Optimizer):
         self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings
         self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
         self.momentum, self.ns_steps, self.nesterov, self.rms_rate = momentum, ns_steps, nesterov, rms_rate
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        for pattern in config.get("exclude_layers") or ():
+            if len(re.findall(r"[*+?{]", str(pattern))) > 1:  # two are enough to search for hours
+                raise ConfigError(
+                    f"a pattern of Muon's exclude_layers in a file repeats once at most; received {pattern!r}"
+                )
+        return super().from_config(config)
 
     def _orthogonal(self, path: str, value: Any) -> bool:
         """Whether the variable is updated by Muon itself."""

@@ -4,23 +4,31 @@ Weights are tensors under their paths; architecture, compile settings and librar
 metadata. A reader builds registered classes and those the caller passes, and nothing else.
 """
 
+import contextlib
 import json
+import math
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import __version__, registry
-from lamina.core.errors import FileError
+from lamina.core import __version__, allowance, registry
+from lamina.core.errors import ConfigError, FileError, LaminaError, shown
 from lamina.core.module import Module
 from lamina.core.state import Variable
+from lamina.saving.container import LONGEST, Entry, Header, parse_json, read_header, read_tensor
 
 #: goes up when a reader of before could not read what is written now
 FORMAT = 1
+#: what any file may ask for while it is built: so many layers made and called, and so many numbers made, as of a metric
+STEPS, NUMBERS = 5_000, 2**24
+#: the most numbers that any array in a network may have for one example, however small the file is
+LARGEST = 2**27
 #: paths of what belongs to training, not to the network
 _TRAINING = ("optimizer/", "progress/")
 
@@ -56,7 +64,7 @@ def save_weights(model: Any, filepath: str | Path, overwrite: bool = True) -> No
 
 
 def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
-    """The model in a file.
+    """The model in a file, which may be a stranger's: what it describes is checked before it is built.
 
     Args:
         filepath: the file.
@@ -64,58 +72,79 @@ def load_model(filepath: str | Path, custom_objects: Mapping[str, Any] | None = 
         compile: whether to compile it as it was, with the optimizer's state.
 
     Raises:
-        FileError: if the file is missing, damaged, or of a newer format.
+        FileError: if the file is missing, damaged, of a newer format, or asks for more than a file of its size may.
         ConfigError: if it needs a class that is neither registered nor passed.
     """
-    tensors, description = _read(filepath)
+    path = Path(filepath)
+    header, description = _read(path)
     if "architecture" not in description:
-        raise FileError(
-            f"{filepath} holds weights without an architecture. Write:  model.load_weights({str(filepath)!r})"
-        )
-    with registry.custom_objects(custom_objects):
-        try:
-            built = registry.deserialize(description["architecture"])
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise FileError(f"{filepath}: the architecture is not one that can be built ({error}).") from None
+        raise FileError(f"{path} holds weights without an architecture. Write:  model.load_weights({str(path)!r})")
+    held = sum(math.prod(entry.shape) for entry in header.tensors.values())
+    steps = STEPS + len(header.metadata["lamina"]) // 50
+    with _told(path), registry.custom_objects(custom_objects), allowance.granted(steps, NUMBERS):
+        built = registry.deserialize(description["architecture"])
         if not isinstance(built, Module):
-            raise FileError(f"{filepath}: the architecture is not that of a model.")
+            raise FileError(f"{path}: the architecture is not that of a model.")
         model: Any = built
         if description.get("built_for") is not None and not model.built:
             model.build_for(description["built_for"])
         model.adopt()
         model.task = description.get("task")
         settings = description.get("compile")
+        weights = _weights(model)
+        _compare(path, {p: e for p, e in header.tensors.items() if not _left(model, p)}, weights)
+        size, what = model.largest_array()
+        if size > max(LARGEST, 32 * held):
+            raise FileError(f"{path}: {what} makes {size:.6g} numbers of one example, too many for a file of its size.")
+        _assign(path, header, weights)
         if compile and settings:
             model.compile(
                 **{name: registry.deserialize(value) for name, value in settings.items() if name != "output_names"}
             )
-            if any(path.startswith("optimizer/") for path in tensors):
-                model.optimizer.build(_with_slots(model, tensors))
-    wanted = _weights(model)
-    if compile and settings:
-        wanted = {p: v for p, v in model.named_variables().items() if not p.startswith("objective/")}
-        wanted = {p: v for p, v in wanted.items() if p in tensors or not p.startswith(_TRAINING)}
-    _refuse_left(model, tensors, wanted, filepath)
-    _assign(wanted, tensors, filepath)
+            built_for = _with_slots(weights, [name for name in header.tensors if name.startswith("optimizer/")])
+            if built_for:
+                model.optimizer.build(built_for)
+            others = {p: v for p, v in model.named_variables().items() if p not in weights}
+            training = {p: v for p, v in others.items() if not p.startswith("objective/")}
+            kept = {p: e for p, e in header.tensors.items() if p in training or p.startswith(_TRAINING)}
+            _compare(path, kept, training)
+            _assign(path, header, training)
     return model
 
 
 def load_weights(model: Any, filepath: str | Path) -> None:
-    """Give ``model`` the weights in a file.
+    """Give ``model`` the weights in a file; floats may be of another width than the model's.
 
     Raises:
         FileError: if a weight is missing, left over or of another shape.
     """
-    tensors, _ = _read(filepath)
-    wanted = _weights(model)
-    _refuse_left(model, tensors, wanted, filepath)
-    _assign(wanted, tensors, filepath)
+    path = Path(filepath)
+    header, _ = _read(path)
+    weights = _weights(model)
+    _compare(path, {p: e for p, e in header.tensors.items() if not _left(model, p)}, weights, widths=False)
+    _assign(path, header, weights)
 
 
 def read_description(filepath: str | Path) -> dict[str, Any]:
     """The JSON part of a model file, with the tensors' shapes and dtypes under ``"tensors"``; builds nothing."""
-    tensors, description = _read(filepath)
-    return description | {"tensors": {path: (list(t.shape), t.dtype.name) for path, t in tensors.items()}}
+    header, description = _read(Path(filepath))
+    return description | {"tensors": {path: (list(t.shape), t.dtype.name) for path, t in header.tensors.items()}}
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors inside name the file; what is none of Lamina's becomes one of them."""
+    try:
+        yield
+    except LaminaError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+    except Exception as error:  # a stranger's description can be wrong in more ways than can be listed
+        first = str(error).partition("\n")[0][:200]
+        raise FileError(
+            f"{path}: the architecture is not one that can be built ({type(error).__name__}: {first})."
+        ) from error
 
 
 def _weights(model: Any) -> dict[str, Variable]:
@@ -123,36 +152,44 @@ def _weights(model: Any) -> dict[str, Variable]:
     return {path: variable for path, variable in model.named_variables().items() if id(variable) in own}
 
 
-def _refuse_left(model: Any, tensors: Mapping[str, Any], wanted: Mapping[str, Any], filepath: str | Path) -> None:
-    """Refuse a file with weights that the model has no place for; what its optimizers and metrics kept may be left."""
-    training = [module.path for module in model._training_modules()]
-    apart = (*_TRAINING, *(f"{path}/" for path in training))
-    left = sorted(path for path in set(tensors) - set(wanted) if not path.startswith(apart))
-    if left:
-        raise FileError(f"{filepath} holds {left[0]!r}, which the model does not have.")
+def _left(model: Any, name: str) -> bool:
+    """Whether a tensor is none of the weights: what an optimizer or a metric of the model kept."""
+    apart = (*_TRAINING, *(f"{module.path}/" for module in model._training_modules()))
+    return name.startswith(apart)
 
 
-def _with_slots(model: Any, tensors: Mapping[str, Any]) -> dict[str, Variable]:
-    """The variables that the optimizer in the file was built for: those of today, and those frozen since."""
-    slots = tuple(path for path in tensors if path.startswith("optimizer/"))
-    today = model.named_variables(trainable=True)
-    return {
-        path: variable
-        for path, variable in _weights(model).items()
-        if path in today or any(slot.endswith(f"/{path}") for slot in slots)
-    }
+def _with_slots(weights: dict[str, Variable], slots: list[str]) -> dict[str, Variable]:
+    """The variables that the optimizer in the file was built for, some of which may be frozen since."""
+    ends = {slot[at.end() :] for slot in slots for at in re.finditer("/", slot)}
+    return {path: variable for path, variable in weights.items() if path in ends}
 
 
-def _assign(wanted: dict[str, Variable], tensors: Mapping[str, Any], filepath: str | Path) -> None:
-    for path, variable in wanted.items():
-        if path not in tensors:
-            raise FileError(f"{filepath} has no weights for {path!r}.")
-        if tuple(tensors[path].shape) != variable.shape:
-            raise FileError(
-                f"{filepath}: {path!r} has shape {tuple(tensors[path].shape)}; the model's has {variable.shape}."
-            )
-    for path, variable in wanted.items():
-        variable.assign(tensors[path])
+def _compare(path: Path, entries: Mapping[str, Entry], wanted: Mapping[str, Variable], widths: bool = True) -> None:
+    """Refuse tensors that are not those of the variables: one for each, of its shape and dtype.
+
+    Args:
+        path: the file.
+        entries: its tensors.
+        wanted: the variables.
+        widths: whether floats have to be of the variable's own width.
+    """
+    for name, variable in wanted.items():
+        if name not in entries:
+            raise FileError(f"{path} has no weights for {shown(name)}.")
+        entry, dtype = entries[name], variable._dtype
+        if entry.shape != variable.shape:
+            raise FileError(f"{path}: {shown(name)} has shape {entry.shape}; the model's has {variable.shape}.")
+        floats = not widths and all(jnp.issubdtype(kind, jnp.floating) for kind in (entry.dtype, dtype))
+        if entry.dtype != dtype and not floats:
+            raise FileError(f"{path}: {shown(name)} has dtype {entry.dtype}; the model's has {dtype}.")
+    if left := sorted(set(entries) - set(wanted)):
+        raise FileError(f"{path} holds {shown(left[0])}, which the model does not have.")
+
+
+def _assign(path: Path, header: Header, wanted: Mapping[str, Variable]) -> None:
+    with path.open("rb") as file:
+        for name, variable in wanted.items():
+            variable.assign(read_tensor(file, name, header.tensors[name]))
 
 
 def _write(filepath: str | Path, variables: dict[str, Variable], description: dict[str, Any], overwrite: bool) -> None:
@@ -163,7 +200,16 @@ def _write(filepath: str | Path, variables: dict[str, Variable], description: di
         raise FileError(f"{path} is there already. Write:  model.save({str(path)!r}, overwrite=True)")
     header = {"format": FORMAT, "lamina": __version__, **description}
     tensors = {name: np.array(variable.raw, order="C") for name, variable in variables.items()}
-    data = save(tensors, metadata={"lamina": json.dumps(header, allow_nan=True)})
+    text = json.dumps(header, allow_nan=True)
+    if len(text) > LONGEST // 2:
+        raise ConfigError(
+            f"{path} would have a description of {len(text)} characters; at most {LONGEST // 2} are read."
+        )
+    try:
+        check_numbers(header)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from None
+    data = save(tensors, metadata={"lamina": text})
     write_atomically(path, data)
 
 
@@ -195,28 +241,61 @@ def _umask() -> int:
     return mask
 
 
-def _read(filepath: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
+def _read(path: Path) -> tuple[Header, dict[str, Any]]:
+    """What the file says of its tensors and of everything else; both checked, and nothing built or read yet."""
+    header = read_header(path)
+    return header, described(header, path)
 
-    path = Path(filepath)
-    if not path.is_file():
-        raise FileError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FileError(f"{path} is not a model file, or is damaged: {error}") from None
-    if "lamina" not in metadata:
+
+def described(header: Header, path: Path | str) -> dict[str, Any]:
+    """The description in a header.
+
+    Args:
+        header: the header.
+        path: the file's name, for messages.
+
+    Raises:
+        FileError: if there is none, or it is not one that this version reads.
+    """
+    if "lamina" not in header.metadata:
         raise FileError(f"{path} is a safetensors file, but was not written by Lamina: it has no architecture.")
     try:
-        description = json.loads(metadata["lamina"])
-        written = int(description["format"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise FileError(f"{path}: its description is not readable.") from None
+        description = parse_json(header.metadata["lamina"])
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: its description is not readable: {str(error).partition(chr(10))[0][:200]}.") from None
+    written = description.get("format") if isinstance(description, dict) else None
+    if type(written) is not int or written < 1:
+        raise FileError(f"{path}: its description is not readable: it has no number of a format.")
     if written > FORMAT:
+        newer = shown(description.get("lamina"))
         raise FileError(
-            f"{path} has format {written}, written by Lamina {description.get('lamina')}; this version reads up to "
-            f"{FORMAT}. Install a newer Lamina."
+            f"{path} has format {shown(written)}, written by Lamina {newer}; this version, {__version__}, reads formats "
+            f"up to {FORMAT}. Install a newer Lamina."
         )
-    return tensors, description
+    try:
+        check_numbers(description)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+    return description
+
+
+def check_numbers(description: Mapping[str, Any]) -> None:
+    """Refuse infinite numbers and NaN in the settings of layers, losses and optimizers; arguments of calls may be infinite.
+
+    Raises:
+        ValueError: naming the place.
+    """
+    stack: list[Any] = [((None, part), description.get(part), True) for part in ("architecture", "compile")]
+    while stack:
+        place, value, strict = stack.pop()
+        if isinstance(value, float) and not math.isfinite(value) and (strict or math.isnan(value)):
+            steps: list[str] = []
+            while place is not None:
+                place, step = place
+                steps.insert(0, str(step)[:30])
+            raise ValueError(f"{shown('/'.join(steps), 200)} is {value}, and has to be a finite number.")
+        if isinstance(value, dict):
+            strict = strict or "config" in value
+            stack += [((place, key), item, strict and key not in ("args", "kwargs")) for key, item in value.items()]
+        elif isinstance(value, list):
+            stack += [((place, number), item, strict) for number, item in enumerate(value)]
