@@ -1,5 +1,6 @@
 # make demo   real handwriting: train, evaluate and predict from the command line
 # make test   every check: style, types, import rows, tests
+# make torture  the same checks in full, and hours of damage done to files: TORTURE=damaged_files for one of its programs
 # make bench  how long things take here, and in other frameworks: hours; BENCH="--works mlp" for a part, BENCH=--help
 # Needs Python 3.11 or later and a package registry; makes its own environment in .venv.
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PEERS := .cache/peers
 NATIVE := $(wildcard lamina/native/*.cc lamina/native/*.h) lamina/native/CMakeLists.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test torture bench clean
 
 demo: $(VENV)/run.installed
 	$(BIN)/python examples/demo.py
@@ -20,6 +21,9 @@ test: $(VENV)/test.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
+
+torture: $(VENV)/torture.installed
+	$(BIN)/python -m torture $(TORTURE)
 
 bench: $(VENV)/run.installed $(PEERS)/installed
 	$(BIN)/python benchmarks/small_network.py

@@ -152,6 +152,6 @@ def quotient(a: Any, b: Any) -> Array:
 
 
 def _zeros(shape: Sequence[int], dtype: Any, name: str) -> Variable:
-    allowance.spend(name, numbers=math.prod(shape))
+    allowance.spend(f"a metric's variable {name!r}", numbers=math.prod(shape))
     with jax.ensure_compile_time_eval():
         return Variable(jnp.zeros(tuple(shape), dtype), name=name, trainable=False, autocast=False)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import registry, transforms
+from lamina.core import allowance, registry, transforms
 from lamina.core.errors import ConfigError
 from lamina.core.loops import looping
 from lamina.core.shapes import Shape
@@ -177,6 +177,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Array]:
     x = jnp.asarray(x)
     if num is not None and num != x.shape[axis]:
         raise ConfigError(f"unstack cannot give num={num} slices of shape {x.shape} along axis {axis}")
+    allowance.spend("lm.ops.unstack", steps=x.shape[axis])
     return [jnp.take(x, index, axis) for index in range(x.shape[axis])]
 
 

@@ -98,6 +98,8 @@ def _dispatched(
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"lm.ops.{name}{signature}: {error}") from None
+        if type(parts := bound.arguments.get("indices_or_sections")) is int:
+            allowance.spend(f"lm.ops.{name}", steps=parts)
         if any_symbolic((args, kwargs)):
             if bound.arguments.get("dtype") is not None:  # a name can be saved in a file
                 bound.arguments["dtype"] = jnp.dtype(bound.arguments["dtype"]).name

@@ -14,7 +14,7 @@ import numpy as np
 NAMES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64", "bool": "BOOL", "uint8": "U8"}
 
 
-def layer(name: str, **config: Any) -> dict[str, Any]:
+def layer(name: str, /, **config: Any) -> dict[str, Any]:
     """A layer as a description holds it."""
     return {"class": name if "." in name else f"layers.{name}", "config": config}
 
@@ -28,7 +28,7 @@ def network(*layers: Any, shape: tuple[Any, ...] = (None, 4), dtype: str = "floa
 
 def graph(
     calls: list[dict[str, Any]], layers: Mapping[str, Any] = {}, outputs: Any = None, **more: Any
-) -> dict[str, Any]:  # noqa: B006
+) -> dict[str, Any]:
     """The description of a functional model with one input of four numbers."""
     config = {
         "inputs": [{"shape": [None, 4], "dtype": "float32", "name": None}],
@@ -70,12 +70,14 @@ def joined(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def write(path: Path, description: Any, tensors: Mapping[str, np.ndarray] = {}) -> Path:  # noqa: B006
+def write(path: Path, description: Any, tensors: Mapping[str, np.ndarray] = {}) -> Path:
     """A file with a description and tensors."""
     path.write_bytes(joined(*header_of(description, tensors)))
     return path
 
 
+#: what starts processes or unpickles
+STARTS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class"}
 _watching: list[set[str]] = []
 
 
@@ -83,9 +85,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     for seen in _watching:
         if event == "open" and isinstance(args[0], str | bytes | Path):
             seen.add(str(args[0] if isinstance(args[0], str | Path) else args[0].decode()))
-        elif event in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class"):
-            seen.add(event)
-        elif event.startswith("socket.") and event != "socket.gethostname":
+        elif event in STARTS or event.startswith("socket."):
             seen.add(event)
 
 
@@ -101,3 +101,19 @@ def watched() -> Iterator[set[str]]:
         yield seen
     finally:
         _watching.remove(seen)
+
+
+def parts_of(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """A file's header, its description, and the bytes after the header."""
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    return header, json.loads(header["__metadata__"]["lamina"]), content[8 + length :]
+
+
+def altered(source: Path, path: Path, change: Any) -> Path:
+    """A copy of a model file, with ``change`` called on its description."""
+    header, description, data = parts_of(source.read_bytes())
+    change(description)
+    header["__metadata__"]["lamina"] = json.dumps(description)
+    path.write_bytes(joined(header, data))
+    return path
