@@ -193,7 +193,8 @@ def guided(reader_of: Callable[[], Reader], runs: int, seed: int) -> None:
         if reader.counts["read"] % 1_000_000 == 0 or reader.counts["read"] == runs:
             tell(reader)
 
-    atheris.Setup([sys.argv[0], *given, f"-artifact_prefix={folder.parent}/", "-verbosity=0", str(folder)], read)
+    kept = f"-artifact_prefix={tempfile.mkdtemp()}/"
+    atheris.Setup([sys.argv[0], *given, kept, "-rss_limit_mb=4096", "-verbosity=0", str(folder)], read)
     atheris.Fuzz()
 
 

@@ -1,8 +1,9 @@
-"""How freed memory is kept for what comes next, instead of being given back to the system and asked for again."""
+"""Memory: how much there is left, and how freed memory is kept for what comes next instead of being given back."""
 
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import jax
 
@@ -36,3 +37,33 @@ def _give_back(event: str, duration_secs: float, **details: str | int) -> None:
     """Give the system what a long compilation freed: the program will not need memory of such shapes."""
     if event == COMPILED and duration_secs > LONG:
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def memory_left() -> int | None:
+    """How many bytes this process can still have, by the least of its limits; ``None`` where the system does not tell.
+
+    Limits are that of the process (``ulimit -v``), that of its control group, and what the machine has left.
+    """
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        used = int(_words("/proc/self/statm")[0]) * resource.getpagesize()
+        free = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")) * 1024
+    except (ImportError, OSError, ValueError, StopIteration):
+        return None
+    left = [free] if limit == resource.RLIM_INFINITY else [free, limit - used]
+    try:
+        group = Path("/sys/fs/cgroup") / _lines("/proc/self/cgroup")[0].rpartition(":")[2].strip().lstrip("/")
+        left.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError, IndexError):  # no such group, or one without a limit
+        pass
+    return max(0, min(left))
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_text().split()

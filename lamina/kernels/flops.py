@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from lamina.core.shapes import programs_in
 import jax.numpy as jnp  # noqa: F401 - for the example
+
+from lamina.core.shapes import programs_in
 
 
 def count_flops(jaxpr: Any) -> float:

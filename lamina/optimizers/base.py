@@ -219,7 +219,9 @@ class Optimizer(Module):
                 slots |= {f"average/{path}": value for path, value in values.items()}
             # Copies, since a state may share an array with the variable, and both are donated.
             self.slots |= {
-                name: Variable(jax.device_put(value, may_alias=False), name=f"slots/{name}", trainable=False, autocast=False)
+                name: Variable(
+                    jax.device_put(value, may_alias=False), name=f"slots/{name}", trainable=False, autocast=False
+                )
                 for name, value in slots.items()
                 if name not in self.slots
             }

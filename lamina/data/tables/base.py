@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamina.core.errors import DataError, nearest
+from lamina.core.memory import memory_left
 
 if TYPE_CHECKING:
     import polars as pl
@@ -236,6 +237,7 @@ def _read_file(path: Path, delimiter: str | None, encoding: str | None) -> "pl.D
     if suffix not in (".csv", ".tsv", ".txt", ".parquet", ".pq"):
         raise DataError(f"{path}: expected a .csv, .tsv, .txt or .parquet file")
     try:
+        _refuse_too_large(path)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: this file cannot be read: {error.strerror}") from None
@@ -249,6 +251,29 @@ def _read_file(path: Path, delimiter: str | None, encoding: str | None) -> "pl.D
                 f"{path}: this is not a Parquet file, or a damaged one: {str(error).splitlines()[0]}"
             ) from None
     return _read_csv(path, content, delimiter or ("\t" if suffix == ".tsv" else None), encoding)
+
+
+def _refuse_too_large(path: Path) -> None:
+    """Refuse a table that does not fit into memory, which is worse to find out on the way.
+
+    Its bytes take four times their number while they are read, and each cell about 50 bytes; a sample tells how many there are.
+
+    Raises:
+        DataError: telling how much it takes, and how much there is.
+    """
+    size = path.stat().st_size
+    left = memory_left() if size > 1e6 else None
+    if left is None:
+        return
+    with path.open("rb") as file:
+        sample = file.read(1 << 20)
+    cells = sample.count(b"\n") + max(map(sample.count, (b",", b";", b"\t", b"|")))
+    needed = size * (4 + 50 * cells / len(sample))
+    if needed > left:
+        raise DataError(
+            f"{path}: this table of {size / 1e6:,.0f} MB takes about {needed / 1e6:,.0f} MB of memory, and there are "
+            f"{left / 1e6:,.0f} MB left; take a part of its rows or columns"
+        )
 
 
 def _read_csv(path: Path, content: bytes, delimiter: str | None, encoding: str | None) -> "pl.DataFrame":
@@ -271,7 +296,7 @@ def _read_csv(path: Path, content: bytes, delimiter: str | None, encoding: str |
         raise DataError(f"{path}: this file is empty")
     first = re.sub(r'"[^"]*"', "", text.lstrip()[:100_000].splitlines()[0])
     reader = csv.reader(
-        io.StringIO(text, newline=""),
+        (line[0] for line in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text)),
         delimiter=delimiter or max(",;\t|", key=first.count),
         skipinitialspace=True,
         strict=True,

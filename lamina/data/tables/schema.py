@@ -215,7 +215,11 @@ def check_schema(table: Any, schema: TableSchema, name: str = "the table") -> "p
     used = [column for column in schema.columns if column.kind != "dropped"]
     for column in used:
         known(column.name, frame.columns, name)
-    return frame.select(convert(frame[column.name], column, name) for column in used)
+    found = frame.select(convert(frame[column.name], column, name) for column in used)
+    for column in used:
+        if column.kind == "number":
+            float32(found[column.name], name)  # told here, where the table has a name
+    return found
 
 
 def split_target(table: Any, schema: TableSchema, name: str = "the table") -> "tuple[pl.DataFrame, np.ndarray]":
