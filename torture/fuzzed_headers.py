@@ -190,7 +190,7 @@ def guided(reader_of: Callable[[], Reader], runs: int, seed: int) -> None:
 
     def read(data: bytes) -> None:
         reader(data)
-        if reader.counts["read"] % 1_000_000 == 0 or reader.counts["read"] == runs:
+        if reader.counts["read"] % 100_000 == 0 or reader.counts["read"] == runs:
             tell(reader)
 
     kept = f"-artifact_prefix={tempfile.mkdtemp()}/"

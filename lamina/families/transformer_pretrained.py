@@ -9,10 +9,12 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from lamina.core.errors import ConfigError, FileError, ShapeError
+from lamina.core import allowance
+from lamina.core.errors import ConfigError, FileError, LaminaError, ShapeError
 from lamina.families.base import Family, whole
 from lamina.families.tokenizer import AnyTokenizer, SubwordTokenizer, by_length, padded, texts_in, tokenizer_from
 from lamina.families.transformer_network import TextVectors, Transformer, outputs
+from lamina.saving.model_file import NUMBERS, STEPS
 
 Settings = Mapping[str, Any]
 #: takes the name of a tensor and its shape; gives the tensor
@@ -165,11 +167,16 @@ def read_folder(folder: str | Path) -> tuple[Transformer, str]:
             f"{path / 'config.json'} describes a network of the kind {kind!r}; Lamina reads {' and '.join(_READERS)}."
         )
     try:
-        transformer, weights = _READERS[kind](settings, _taker(path / "model.safetensors"))
+        with allowance.granted(STEPS, NUMBERS):
+            transformer, weights = _READERS[kind](settings, _taker(path / "model.safetensors"))
     except KeyError as error:
         raise FileError(
             f"{path / 'config.json'} does not say {error}, which a network of kind {kind!r} needs."
         ) from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, LaminaError):
+            raise
+        raise FileError(f"{path / 'config.json'} describes no network that can be built: {error}") from None
     vocabulary = SubwordTokenizer(tokenizer)
     if vocabulary.size > transformer.vocabulary:
         raise ShapeError(

@@ -94,3 +94,40 @@ def test_an_init_may_call_itself_what_it_likes():
             this.size = size
 
     assert Mine(3).get_config() == {"size": 3}
+
+
+def test_saved_arrays_have_the_dtypes_of_numbers_or_texts():
+    for array in (np.eye(2, dtype="float32"), np.array(["a", "bcd"]), np.array([True]), np.array([2**40])):
+        again = deserialize(serialize(array))
+        assert again.dtype == array.dtype
+        np.testing.assert_array_equal(again, array)
+    assert registry.array_from(["a", 1, None], "object").tolist() == ["a", 1, None]
+    assert registry.array_from([1.5], "bfloat16").dtype.name == "bfloat16"
+    assert registry.array_from(["abc"], "<U1000000000").dtype == np.dtype(
+        "<U3"
+    )  # as long as the longest, whatever it says
+    for values, dtype in (
+        ([1], "S1000000000"),
+        ([1], "V8"),
+        (["1970"], "datetime64[D]"),
+        ([300], "uint8"),
+        ([[1], []], "int8"),
+    ):
+        with pytest.raises(ConfigError, match="a saved array"):
+            registry.array_from(values, dtype)
+
+
+def test_a_file_calls_functions_of_one_kind_alone():
+    assert registry.saved_function("ops", "ops.add") is lm.ops.add
+    for key in ("layers.Dense", "activations.relu", "losses.MeanSquaredError"):
+        with pytest.raises(ConfigError, match="not one of Lamina's ops"):
+            registry.saved_function("ops", key)
+    for key in (None, 3, ["ops.add"], "ops", "", "add"):
+        with pytest.raises(ConfigError, match=r"saved by its name|not registered"):
+            registry.saved_function("ops", key)
+
+    def mine(x):
+        return x
+
+    with lm.custom_objects({"mine": mine}):
+        assert registry.saved_function("ops", "custom.mine") is mine

@@ -610,6 +610,15 @@ def test_folders_that_cannot_be_read_are_told_apart(tmp_path):
     folder, _ = gpt2(tmp_path / "e", n_layer=3)
     with pytest.raises(FileError, match=r"no weights for 'h\.2"):
         TransformerEncoder.from_pretrained(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    for change, told in (
+        ({"n_layer": 10**9}, "takes too many steps"),
+        ({"n_layer": "many"}, "depth as a whole number"),
+        ({"n_embd": None, "n_inner": None}, "no network that can be built"),
+    ):
+        (folder / "config.json").write_text(json.dumps(settings | change))
+        with pytest.raises((FileError, ConfigError), match=told):
+            TransformerEncoder.from_pretrained(folder)
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(FileError, match="n_embd"):
         TransformerEncoder.from_pretrained(folder)
