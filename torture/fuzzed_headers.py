@@ -121,7 +121,7 @@ def seeds() -> list[bytes]:
             found.append(b"f" + path.read_bytes())
     small = {
         "a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]},
-        "__metadata__": {"lamina": '{"format": 1}'},
+        "__metadata__": {"lamina": '{"format": 1, "lamina": "0"}'},
     }
     return [*found, b"h" + json.dumps(small).encode()]
 

@@ -126,18 +126,24 @@ def tried(path: Path) -> str:
         AssertionError: if it took too much work or memory, or something else happened than a model or an error of Lamina's.
     """
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.process_time()
-    signal.alarm(900)
+    signal.setitimer(signal.ITIMER_PROF, 6 * WORK)  # ends in an error, or ends the process
     try:
         lm.load_model(path)
         found = "loaded"
     except LaminaError as error:
         found = type(error).__name__
+        if isinstance(error.__cause__, TimeoutError):
+            raise error.__cause__ from None
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     spent, grown = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     if spent > WORK or grown > MEMORY:
         raise AssertionError(f"{found}, but it took {spent:.1f} s and {grown / 1e6:,.0f} MB")
     return found
+
+
+def _endless(*_: Any) -> None:
+    raise TimeoutError("it came to no end")
 
 
 def main() -> None:
@@ -146,6 +152,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="the layers and others to look at; all by default")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGPROF, _endless)
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # what takes more fails, rather than the machine
     counts, wrong = Counter[str](), []
 
@@ -171,6 +178,7 @@ def main() -> None:
             if options.names and case.name.partition("-")[0] not in options.names:
                 continue
             if saved(case, good):
+                print(case.name, flush=True)
                 try_all(case.name, good, "architecture")
         model = lm.Sequential([lm.Input((2,)), lm.layers.Dense(2)])
         for name, config in settings():

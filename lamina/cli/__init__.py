@@ -41,5 +41,7 @@ def main() -> None:
 
 
 def _failed(message: str) -> int:
-    print(f"lamina: {message}", file=sys.stderr)
+    from lamina.cli.files import plain
+
+    print(f"lamina: {plain(message)}", file=sys.stderr)
     return 2

@@ -43,6 +43,15 @@ def writable(out: Path, suffixes: tuple[str, ...] = ()) -> Path:
     return out
 
 
+def plain(text: str) -> str:
+    """``text`` without anything that a terminal would obey: names in a file may be a stranger's.
+
+    >>> plain("cat\\x1b[2J\\tdog")
+    'cat?[2J?dog'
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def show(header: list[str], rows: list[list[str]], out: Path | None, unit: str) -> None:
     """Write a table to a CSV file; without one, print it, on a terminal its beginning."""
     if out is not None:
@@ -57,6 +66,6 @@ def show(header: list[str], rows: list[list[str]], out: Path | None, unit: str) 
     shown = rows[:SHOWN] if sys.stdout.isatty() else rows
     widths = [max(len(line[i]) for line in [header, *shown]) for i in range(len(header))]
     for line in [header, *shown]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        typer.echo(plain("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()))
     if len(rows) > len(shown):
         typer.echo(f"... and {len(rows) - len(shown):,} more; --out FILE.csv writes all of them.")

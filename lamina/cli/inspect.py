@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lamina import families
+from lamina.cli.files import plain
 from lamina.cli.work import work_of
 from lamina.core.errors import FileError
 from lamina.saving import load_model, read_description
@@ -21,21 +22,25 @@ def inspect(
         raise FileError(f"{run}: there is no model in it")
     description = read_description(path)
     size = path.stat().st_size
-    typer.echo(f"{path}: {size:,} bytes, format {description['format']}, written by Lamina {description['lamina']}")
+    _say(f"{path}: {size:,} bytes, format {description['format']}, written by Lamina {description['lamina']}")
     if "estimator" in (description.get("task") or {}):
         estimator = families.load(path)
-        typer.echo(" ".join(repr(estimator).split()))
+        _say(" ".join(repr(estimator).split()))
         work = work_of(estimator)
         for line in work.about(estimator) if work else []:
-            typer.echo(line)
+            _say(line)
     if description.get("architecture"):
-        typer.echo(_summary(path))
+        _say(_summary(path))
     settings = description.get("compile")
     if settings:
-        typer.echo(f"Trained with {_name(settings['optimizer'])} on {_name(settings['loss'])}")
+        _say(f"Trained with {_name(settings.get('optimizer'))} on {_name(settings.get('loss'))}")
     if weights:
         for name, (shape, dtype) in description["tensors"].items():
-            typer.echo(f"  {name}  {dtype}{shape}")
+            _say(f"  {name}  {dtype}{shape}")
+
+
+def _say(text: str) -> None:
+    typer.echo(plain(text))
 
 
 def _summary(path: Path) -> str:
@@ -45,4 +50,4 @@ def _summary(path: Path) -> str:
 
 
 def _name(saved: object) -> str:
-    return str(saved["class"]).rpartition(".")[2] if isinstance(saved, dict) else str(saved)
+    return str(saved.get("class", saved)).rpartition(".")[2] if isinstance(saved, dict) else str(saved)

@@ -16,6 +16,7 @@ def summary(model: Any, expand_nested: bool = False) -> str:
     """
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -23,7 +24,9 @@ def summary(model: Any, expand_nested: bool = False) -> str:
     table.add_column("Output shape")
     table.add_column("Weights", justify="right")
     for name, layer, shape in _rows(model, expand_nested, ""):
-        table.add_row(f"{name} ({type(layer).__name__})", shape, f"{layer.count_params():,}" if layer.built else "?")
+        table.add_row(
+            escape(f"{name} ({type(layer).__name__})"), shape, f"{layer.count_params():,}" if layer.built else "?"
+        )
     total = sum(v.size for v in model.weights)
     trainable = sum(v.size for v in model.trainable_weights)
     size = sum(v.size * np.dtype(v._dtype).itemsize for v in model.weights)

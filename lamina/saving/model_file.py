@@ -272,6 +272,11 @@ def described(header: Header, path: Path | str) -> dict[str, Any]:
             f"{path} has format {shown(written)}, written by Lamina {newer}; this version, {__version__}, reads formats "
             f"up to {FORMAT}. Install a newer Lamina."
         )
+    for part in ("architecture", "compile", "task"):
+        if not isinstance(description.get(part), dict | None):
+            raise FileError(f"{path}: its description is not readable: {part} is {shown(description[part])}.")
+    if not isinstance(description.get("lamina"), str):
+        raise FileError(f"{path}: its description is not readable: it has no version of Lamina.")
     try:
         check_numbers(description)
     except ValueError as error:

@@ -10,6 +10,7 @@ from lamina import families
 from lamina.data.tables import base
 from tests.cli.conftest import TINY, shades
 from tests.golden.make_models import FOLDER
+from tests.saving.files import layer, network, write
 
 ROWS = [("width", "color", "kind")] + [(f"{i / 7:.3f}", "rgb"[i % 3], "oak" if i % 4 < 2 else "elm") for i in range(24)]
 PLAIN = "".join(",".join(row) + "\n" for row in ROWS)
@@ -197,3 +198,17 @@ def test_nothing_is_learnt_from_a_folder_with_such_a_picture(name, tmp_path, run
     assert (status, len(err.splitlines())) == (2, 1), out
     assert REFUSED[name][1] in err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_strangers_names_do_not_steer_the_terminal(tmp_path, run):
+    layers = [layer("Dense", units=1, name="[/red]\x1b[2J")]
+    arrays = {f"[/red]\x1b[2J/{name}": np.zeros(shape, "float32") for name, shape in (("kernel", (4, 1)), ("bias", 1))}
+    write(tmp_path / "m.safetensors", network(*layers), arrays)
+    status, out, err = run("inspect", "m.safetensors")
+    assert (status, out) == (2, "")
+    assert "\x1b" not in err
+    plain = {name.replace("\x1b", ""): array for name, array in arrays.items()}
+    write(tmp_path / "m.safetensors", network(layer("Dense", units=1, name="[/red][2J")), plain)
+    status, out, err = run("inspect", "m.safetensors", "--weights")
+    assert (status, err) == (0, "")
+    assert "[/red][2J (Dense)" in out

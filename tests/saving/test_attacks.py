@@ -162,7 +162,7 @@ TAKE = [
     Attack("", "a tensor twice under one name", raw(lambda header: json.dumps(header)[:-1] + ', "dense/bias": {}}'), "the name 'dense/bias' stands twice"),
     Attack("", "a setting twice under one name", raw(lambda header: header["__metadata__"].update(lamina='{"format": 1, "format": 1}')), "the name 'format' stands twice"),
     Attack("", "JSON as deep as the stack", joined("[" * 100_000), "header is not JSON"),
-    Attack("", "a deep description", described(json.loads("[" * 120 + "]" * 120)), "more than 100 deep"),
+    Attack("", "a deep description", described({"a": json.loads("[" * 120 + "]" * 120)}), "more than 100 deep"),
     Attack("", "a million empty lists", joined('{"a": [' + "[]," * 1_000_000 + "[]]}"), "lists and dictionaries in"),
     Attack("", "a number of 10,000 digits", joined('{"a": ' + "9" * 10_000 + "}"), "header is not JSON"),
     Attack("", "an unknown dtype", entry(dtype="O"), "has the dtype 'O'; known are"),
@@ -171,10 +171,13 @@ TAKE = [
     Attack("", "a tensor is missing", network(layer("Dense", units=2)), "has no weights for 'dense/kernel'", {"dense/bias": DENSE["dense/bias"]}),
     Attack("", "a tensor more", network(layer("Dense", units=2)), "holds 'more', which the model does not have", DENSE | {"more": DENSE["dense/bias"]}),
     Attack("", "truth values that are neither", network(layer("Dense", units=2)), "has dtype bool", DENSE | {"dense/bias": np.ones(2, "bool")}),
+    Attack("", "a version that is none", described(None) | {"lamina": None}, "no version of Lamina"),
+    Attack("", "an architecture that is none", described([1, 2]), r"architecture is \[1, 2\]"),
+    Attack("", "a task that is none", described(None, task="x"), "task is 'x'"),
     Attack("", "no format", described(None) | {"format": None}, "no number of a format"),
     Attack("", "an infinite setting", network(layer("LeakyReLU", negative_slope=float("inf"))), "negative_slope' is inf, and has to be a finite number"),
     Attack("", "a setting that is no number", network(layer("Dropout", rate=float("nan"))), "rate' is nan, and has to be a finite number"),
-    Attack("", "a setting that becomes infinite", raw(lambda header: header["__metadata__"].update(lamina='{"format": 1, "architecture": [1e999]}')), "'architecture/0' is inf"),
+    Attack("", "a setting that becomes infinite", raw(lambda header: header["__metadata__"].update(lamina='{"format": 1, "lamina": "0", "architecture": {"a": 1e999}}')), "'architecture/a' is inf"),
     Attack("", "a layer of a billion units", network(layer("Dense", units=10**9)), r"has shape \(4, 2\); the model's has \(4, 1000000000\)", DENSE),
     Attack("", "an embedding of a trillion rows", network(layer("Embedding", input_dim=10**12, output_dim=8)), "not one that can be built"),
     Attack("", "networks in networks that call each other twice", doubled(11), "takes too many steps for a file of its size"),
@@ -340,7 +343,7 @@ def test_weights_of_another_width_can_be_loaded_but_not_of_another_kind(tmp_path
     full.load_weights(path)
     np.testing.assert_array_equal(full.get_weights()[0], half.get_weights()[0].astype("float32"))
     header, data = header_of(
-        {"format": 1}, {"dense/kernel": np.zeros((4, 2), "int32"), "dense/bias": np.zeros(2, "int32")}
+        {"format": 1, "lamina": "0"}, {"dense/kernel": np.zeros((4, 2), "int32"), "dense/bias": np.zeros(2, "int32")}
     )
     path.write_bytes(joined(header, data))
     with pytest.raises(LaminaError, match="has dtype int32; the model's has float32"):
