@@ -5,8 +5,6 @@ metadata. A reader builds registered classes and those the caller passes, and no
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from lamina.core import __version__, registry
 from lamina.core.errors import FileError
 from lamina.core.module import Module
 from lamina.core.state import Variable
+from lamina.saving import disk
 
 #: goes up when a reader of before could not read what is written now
 FORMAT = 1
@@ -164,35 +163,7 @@ def _write(filepath: str | Path, variables: dict[str, Variable], description: di
     header = {"format": FORMAT, "lamina": __version__, **description}
     tensors = {name: np.array(variable.raw, order="C") for name, variable in variables.items()}
     data = save(tensors, metadata={"lamina": json.dumps(header, allow_nan=True)})
-    write_atomically(path, data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that at every instant either the old or the new one is there, whole.
-
-    Raises:
-        FileError: if the folder is not there or cannot be written to.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    disk.replace(path, [data])
 
 
 def _read(filepath: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
