@@ -1,6 +1,7 @@
-# make demo   real handwriting: train, evaluate and predict from the command line
-# make test   every check: style, types, import rows, tests
-# make bench  how long things take here, and in other frameworks: hours; BENCH="--works mlp" for a part, BENCH=--help
+# make demo     real handwriting: train, evaluate and predict from the command line
+# make test     every check: style, types, import rows, tests
+# make torture  training killed at every change on the disk and at random instants, and resumed: an hour; TORTURE=--help
+# make bench    how long things take here, and in other frameworks: hours; BENCH="--works mlp" for a part, BENCH=--help
 # Needs Python 3.11 or later and a package registry; makes its own environment in .venv.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PEERS := .cache/peers
 NATIVE := $(wildcard lamina/native/*.cc lamina/native/*.h) lamina/native/CMakeLists.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test torture bench clean
 
 demo: $(VENV)/run.installed
 	$(BIN)/python examples/demo.py
@@ -20,6 +21,9 @@ test: $(VENV)/test.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
+
+torture: $(VENV)/test.installed
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 bench: $(VENV)/run.installed $(PEERS)/installed
 	$(BIN)/python benchmarks/small_network.py

@@ -1,5 +1,6 @@
 """How a model is trained, evaluated and asked: ``compile``, ``fit``, ``evaluate``, ``predict`` and the steps inside."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -488,14 +489,6 @@ class Trainer(Layer):
         return values[0] if len(values) == 1 else values
 
 
-class _eagerly:  # noqa: N801 - used as a statement
+def _eagerly(model: Any) -> contextlib.AbstractContextManager[None]:
     """Runs steps uncompiled inside, if the model asks for it."""
-
-    def __init__(self, model: Any) -> None:
-        self.context = jax.disable_jit(bool(getattr(model, "run_eagerly", False)))
-
-    def __enter__(self) -> None:
-        self.context.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.context.__exit__(*error)
+    return jax.disable_jit(bool(model.run_eagerly))

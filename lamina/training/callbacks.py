@@ -282,7 +282,10 @@ class ModelCheckpoint(_Watcher):
             path = self.filepath.format(epoch=self._epoch + 1, **(logs or {}))
         except KeyError as missing:
             raise ConfigError(f"ModelCheckpoint's filepath names {missing}, which is not logged") from None
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with disk.told(path):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.params.get("resumed"):
+            disk.sweep(Path(path))
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
         if self.verbose:
             print(f"Epoch {self._epoch + 1}: saved {path}")

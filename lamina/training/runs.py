@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.data.batches import ArrayData, StreamData
+from lamina.layers.host import Prepared
 from lamina.training.callback import Logs
 from lamina.training.checks import check_batch
 from lamina.training.drivers import Driver, batch_at
@@ -69,15 +70,16 @@ class Run:
             if driver.steps:
                 kind, example = self._made_for[step]
                 last, total = driver.logs
-                specs = jax.tree.map(lambda leaf: f"{leaf.dtype} {list(leaf.shape)}", example)
-                found.append({"kind": kind, "example": specs, "steps": driver.steps, "last": last, "total": total})
+                found.append(
+                    {"kind": kind, "example": _written(example), "steps": driver.steps, "last": last, "total": total}
+                )
         return found
 
     def restore(self, state: list[dict[str, Any]]) -> None:
         """Take up what :meth:`state` gave; makes the drivers, and with them every variable that they use."""
         self.reset_logs()
         for found in state:
-            driver = self._driver(found["kind"], jax.tree.map(_spec, found["example"]))
+            driver = self._driver(found["kind"], _read(found["example"]))
             logs = {name: jnp.asarray(value) for name, value in found["last"].items()}
             driver.logs = (logs, {name: jnp.asarray(value) for name, value in found["total"].items()})
             driver.steps = found["steps"]
@@ -130,6 +132,8 @@ class ArrayRun(Run):
             done += stop - start
 
     def _pass(self, order: np.ndarray, start: int, stop: int, done: int, one_by_one: bool) -> Iterator[int]:
+        if start >= stop:
+            return
         batch, size = self.batch, self.data.size
         whole = self.data.steps if self.pads else size // batch
         padded = np.concatenate([order, np.zeros(whole * batch - size, "int32")]) if self.pads else order
@@ -192,6 +196,26 @@ def example_of(tree: Any, batch: int | None = None) -> Any:
     return jax.tree.map(spec, tree)
 
 
-def _spec(text: str) -> jax.ShapeDtypeStruct:
-    dtype, shape = text.split(" ", 1)
+def _written(example: Any) -> Any:
+    """The shapes and dtypes of a batch in plain values: each array's as a text."""
+    if isinstance(example, Prepared):
+        return {"prepared": [_written(item) for item in example]}
+    if isinstance(example, dict):
+        return {"names": {name: _written(item) for name, item in example.items()}}
+    if isinstance(example, list | tuple):
+        return type(example)(_written(item) for item in example)
+    return None if example is None else f"{example.dtype} {list(example.shape)}"
+
+
+def _read(written: Any) -> Any:
+    """The opposite of :func:`_written`."""
+    if isinstance(written, dict):
+        if "prepared" in written:
+            return Prepared(_read(item) for item in written["prepared"])
+        return {name: _read(item) for name, item in written["names"].items()}
+    if isinstance(written, list | tuple):
+        return type(written)(_read(item) for item in written)
+    if written is None:
+        return None
+    dtype, shape = written.split(" ", 1)
     return jax.ShapeDtypeStruct(tuple(int(n) for n in shape.strip("[]").split(",") if n.strip()), jnp.dtype(dtype))

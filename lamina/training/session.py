@@ -106,9 +106,9 @@ class Session:
         if changed and not self.checkpoint.accept_changes:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise ConfigError(
-                f"the checkpoint in {self.folder.path} was made by another program ({'; '.join(changed[:3])}{more}).\n"
-                "Give every fit a folder of its own, or remove that one to begin anew. To go on with what is different:\n"
-                f"checkpoint=lm.Checkpoint({str(self.folder.path)!r}, accept_changes=True)"
+                f"the checkpoint in {self.folder.path} was made by another program ({'; '.join(changed[:3])}{more}): "
+                "give every training a folder of its own, or remove that one to begin anew.\n"
+                f"To go on with what is different:  checkpoint=lm.Checkpoint({str(self.folder.path)!r}, accept_changes=True)"
             )
         return bool(description["state"]["complete"]) and not changed
 

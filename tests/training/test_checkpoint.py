@@ -61,9 +61,8 @@ class Counter(lm.callbacks.Callback):
 
 
 def network(dropout=0.5, rate=0.5):
-    model = lm.Sequential(
-        [lm.Input((3,)), layers.Dense(4, "relu"), layers.Dropout(dropout), layers.Dense(2, "softmax")]
-    )
+    parts = [layers.Dense(4, "relu"), layers.BatchNormalization(), layers.Dropout(dropout), layers.Dense(2, "softmax")]
+    model = lm.Sequential([lm.Input((3,)), *parts])  # its rows mix, so the rest of an epoch has a program of its own
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], learning_rate=rate)
     return model
 
