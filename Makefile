@@ -1,6 +1,6 @@
 # make demo     real handwriting: train, evaluate and predict from the command line
 # make test     every check: style, types, import rows, tests
-# make torture  training killed at every change on the disk and at random instants, and resumed: an hour; TORTURE=--help
+# make torture  hours of damage: training killed at every instant and resumed; TORTURE=killed_training for one program
 # make bench    how long things take here, and in other frameworks: hours; BENCH="--works mlp" for a part, BENCH=--help
 # Needs Python 3.11 or later and a package registry; makes its own environment in .venv.
 
@@ -23,7 +23,7 @@ test: $(VENV)/test.installed
 	$(BIN)/pytest -n 2
 
 torture: $(VENV)/test.installed
-	$(BIN)/python -m tests.torture $(TORTURE)
+	$(BIN)/python -m torture $(TORTURE)
 
 bench: $(VENV)/run.installed $(PEERS)/installed
 	$(BIN)/python benchmarks/small_network.py

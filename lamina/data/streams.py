@@ -91,6 +91,11 @@ class StreamData:
     def _tells(self) -> bool:
         return hasattr(self.source, "state_dict") and hasattr(self.source, "load_state_dict")
 
+    @property
+    def can_go_back(self) -> bool:
+        """Whether :meth:`go_to` can lead back in the same process: not in a generator, which is used up."""
+        return self._tells or self.anew
+
     def _after(self, batch: Any, place: Place) -> Place:
         if self._tells:
             return replace(place, batches=place.batches + 1, state=copy.deepcopy(self.source.state_dict()))

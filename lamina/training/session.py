@@ -95,6 +95,7 @@ class Session:
         self.run, self.history = run, history
         self.program = describe(self.model, self.data, self.validation, self.callbacks, self.settings)
         self._arguments = [described(arguments(callback)) for callback in self.callbacks]
+        self._kept_rates: set[str] = set()
         self._before: list[dict[str, Any]] = [{} for _ in self.callbacks]
         for stream in self._streams.values():
             if isinstance(stream, StreamData):
@@ -110,6 +111,9 @@ class Session:
                 "give every training a folder of its own, or remove that one to begin anew.\n"
                 f"To go on with what is different:  checkpoint=lm.Checkpoint({str(self.folder.path)!r}, accept_changes=True)"
             )
+        # a learning rate that the program has changed is not taken from the checkpoint
+        then, now = (found["model"]["optimizers"] for found in (description["program"], self.program))
+        self._kept_rates = {f"{path}/learning_rate" for path in now if _rate(then.get(path)) != _rate(now[path])}
         return bool(description["state"]["complete"]) and not changed
 
     def begin(self, first_epoch: int) -> Start:
@@ -124,6 +128,7 @@ class Session:
     def _restore(self, description: dict[str, Any], tensors: dict[str, np.ndarray]) -> Start:
         state = {name: decode(value, tensors) for name, value in description["state"].items()}
         config.draws = state["draws"]
+        state["variables"] = {p: value for p, value in state["variables"].items() if p not in self._kept_rates}
         restore_model(self.model, self.run, state, str(self.folder.file))
         for name, stream in self._streams.items():
             if isinstance(stream, StreamData) and state[name] is not None:
@@ -191,7 +196,8 @@ class Session:
         self.folder.wait()
         saved = self.folder.read()
         place = None if saved is None else (saved[0]["state"]["epoch"], saved[0]["state"]["step"])
-        if self.finder is not None or saved is None:
+        streams = [stream for stream in self._streams.values() if isinstance(stream, StreamData)]
+        if self.finder is not None or saved is None or not all(stream.can_go_back for stream in streams):
             raise failure.error(self.folder.path, place)
         print(f"{failure}: looking for the step, from the last checkpoint on", file=sys.stderr)
         try:
@@ -335,6 +341,10 @@ def restore_model(model: Any, run: Run, state: dict[str, Any], file: str) -> Non
 
 def _layers(model: Any) -> dict[str, Layer]:
     return {path: module for path, module in model.modules().items() if isinstance(module, Layer)}
+
+
+def _rate(optimizer: Any) -> Any:
+    return optimizer["config"].get("learning_rate") if optimizer else None
 
 
 def _said(kind: tuple[Any, Any]) -> str:

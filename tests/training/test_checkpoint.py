@@ -1,4 +1,4 @@
-"""Training that is stopped at every possible place, and goes on. The full form is in tests/torture."""
+"""Training that is stopped at every possible place, and goes on. The full form is torture/killed_training.py."""
 
 import errno
 import os
@@ -211,6 +211,10 @@ def test_another_program_is_refused_with_the_differences(tmp_path):
     more = fit(epochs=2, checkpoint=lm.Checkpoint(tmp_path / "run", accept_changes=True))
     assert more.history["loss"][:1] == first.history["loss"]
     assert len(more.epoch) == 2
+    slower = network(rate=0.1)
+    fit(epochs=3, model=slower, checkpoint=lm.Checkpoint(tmp_path / "run", accept_changes=True))
+    assert float(slower.optimizer.learning_rate) == pytest.approx(0.1)
+    assert int(slower.optimizer.iterations) == 3
     wide = lm.Sequential([lm.Input((3,)), layers.Dense(5, "relu"), layers.Dense(2, "softmax")])
     wide.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     with pytest.raises(lm.FileError, match=r"'dense/kernel' is of shape \(3, 4\)"):

@@ -1,7 +1,7 @@
-"""Kill training programs at every change on the disk and at random instants, resume them, and compare what they leave.
+"""Training programs killed at every change on the disk and at random instants: resumed, they leave the same bytes.
 
-``python -m tests.torture [--programs network,duel] [--instants 100] [--seed 0]``. Each run is a process of its own, forked
-before JAX starts anything; the processes are killed by SIGKILL.
+Each run is a process of its own, forked before JAX starts anything, and is killed by SIGKILL; the first program at every
+place there is, the others at some. Run:  python -m torture.killed_training [--programs network,duel] [--instants N] [--seed N]
 """
 
 import argparse
@@ -18,7 +18,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[2] / ".cache" / "programs"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +26,7 @@ warnings.simplefilter("ignore")  # of forking
 
 from lamina.saving import disk  # noqa: E402
 from lamina.training import checkpoint  # noqa: E402
-from tests.torture.programs import PROGRAMS  # noqa: E402
+from torture._programs import PROGRAMS  # noqa: E402
 
 CHANGES = ("write", "sync", "rename", "sync_folder", "truncate", "remove")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -191,6 +191,7 @@ class Torture:
 
 
 def main() -> None:
+    """Torture each program in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--instants", type=int, default=100)
@@ -219,4 +220,5 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

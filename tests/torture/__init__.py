@@ -1,1 +1,0 @@
-"""Programs that are killed at every possible place; run by ``make torture``, too long for ``make test``."""
