@@ -62,8 +62,9 @@ def fit(
     steps = steps_per_epoch or data.steps
     history = History({"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validation is not None})
     bar = ProgressBar(verbose, epochs, steps) if verbose else None
-    given = listening(model, callbacks, history.params)
-    own = listening(model, [Recorder(history), *([bar] if bar else [])], history.params)
+    params = dict(history.params)
+    given = listening(model, callbacks, params)
+    own = listening(model, [Recorder(history), *([bar] if bar else [])], params)
     each_step = any(callback.wants_batches() for callback in [*given, *own])
     model.stop_training, model.history = False, history
     session = None
@@ -85,7 +86,7 @@ def fit(
         loop = _Loop(model, run, given, own, bar, session, validation, validation_steps, validation_freq)
         start = Start(initial_epoch)
         if session:
-            history.params["resumed"] = session.resumed
+            params["resumed"] = session.resumed
             if session.prepare(run, history):
                 session.begin(initial_epoch)
                 return history

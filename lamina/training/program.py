@@ -10,7 +10,6 @@ import numpy as np
 
 from lamina import native
 from lamina.core import __version__, registry
-from lamina.core.errors import LaminaError
 from lamina.data.batches import ArrayData, StreamData
 from lamina.optimizers import Optimizer
 from lamina.saving.values import described
@@ -76,19 +75,17 @@ def arguments(callback: Callback) -> dict[str, Any]:
 def _config(module: Any) -> Any:
     try:
         return described(registry.serialize(module))
-    except (LaminaError, TypeError, AttributeError, NotImplementedError):
-        return None  # a class of the user's own that cannot be saved; its variables are described all the same
+    except Exception:  # a class of the user's own that cannot be saved; its variables are described all the same
+        return None
 
 
 def _data(data: ArrayData | StreamData) -> dict[str, Any]:
     if isinstance(data, StreamData):
-        return {"batches of": type(data.source).__name__, "steps": data.steps}
+        return {"batches of": type(data.source).__name__, "steps": described(data.steps)}
     parts = dict(zip(("x", "y", "sample_weight"), data.tree, strict=False)) if isinstance(data.tree, tuple) else None
     arrays = jax.tree_util.tree_leaves_with_path({"x": data.tree} if parts is None else parts)
     return {
-        "examples": data.size,
-        "batch_size": data.batch_size,
-        "shuffle": data.shuffle,
+        **described({"examples": data.size, "batch_size": data.batch_size, "shuffle": data.shuffle}),
         **{_name(path): described(leaf) for path, leaf in arrays},
     }
 

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from types import ModuleType
 from typing import Any, Self
 
 import jax
@@ -60,6 +62,8 @@ class Session:
         self.callbacks, self.settings = callbacks, settings
         self.signals = Signals()
         self.finder: Finder | None = None
+        #: epoch, steps, variables and place of the validation stream before the epoch is validated
+        self._validating: tuple[int, int, dict[str, Any], Place | None] | None = None
         self._streams = {"data": data, "validation": validation}
 
     def __enter__(self) -> Self:
@@ -72,9 +76,11 @@ class Session:
         self.signals.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.signals.__exit__(*error)
         self.folder.close()
+        if self.signals.received and error[0] is None:  # it came when all was done
+            raise SystemExit(128 + self.signals.received)
 
     @property
     def resumed(self) -> bool:
@@ -170,6 +176,7 @@ class Session:
     def look(self) -> None:
         """Called after every batch of validation: leaves if a signal came, as if validation had not begun."""
         if self.signals.received:
+            assert self._validating is not None
             epoch, done, values, place = self._validating
             if isinstance(self.validation, StreamData):
                 self.validation.place = place
@@ -177,6 +184,7 @@ class Session:
 
     def after_epoch(self, epoch: int, logs: Logs) -> None:
         """Called when an epoch, its validation and callbacks are done."""
+        self._validating = None
         self._check(logs)
         if self.signals.received:
             self._leave(epoch + 1, 0, logs=logs)
@@ -291,9 +299,11 @@ class Session:
                 kept[name] = {path: v for path, v in value.named_variables().items() if v not in known}
             elif can_encode(value):
                 kept[name] = value
-            elif self._before[index].get(name) is not value:
+            elif self._before[index].get(name) is not value or not (
+                name in self._arguments[index] or callable(value) or isinstance(value, PurePath | ModuleType)
+            ):
                 raise ConfigError(
-                    f"{type(callback).__name__} has set its attribute {name!r} to a {type(value).__name__}, which a "
+                    f"{type(callback).__name__} keeps a {type(value).__name__} in its attribute {name!r}, which a "
                     "checkpoint cannot hold.\nGive it  get_state(self)  and  set_state(self, state), which return and take "
                     "what shapes its future as plain values and arrays."
                 )

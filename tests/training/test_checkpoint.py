@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter as Counts
 
 import jax
 import numpy as np
@@ -161,6 +162,10 @@ def test_stopped_twice_in_one_epoch_and_in_validation(tmp_path, whole, capsys):
         assert left.value.code == code
         assert f"(epoch 2, step {step + 1})" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+    late = lm.callbacks.LambdaCallback(on_train_end=lambda logs=None: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:  # it comes when all is done
+        network().fit(X, Y, verbose=0, callbacks=late, checkpoint=tmp_path / "late")
+    assert left.value.code == 143
     validated = lm.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
     validated.on_test_begin = lambda logs=None: os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(SystemExit):
@@ -357,10 +362,10 @@ def test_a_loss_that_is_not_finite_names_step_and_layer(tmp_path, capsys):
 
 def test_a_callback_that_cannot_be_kept_says_what_to_write(tmp_path):
     class Keeper(lm.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.kept = object()
+        def __init__(self, function=len):
+            self.function, self.other, self.kept = function, len, Counts("ab")
 
-    with pytest.raises(lm.ConfigError, match=r"Keeper has set its attribute 'kept' to a object.*\n.*get_state"):
+    with pytest.raises(lm.ConfigError, match=r"Keeper keeps a Counter in its attribute 'kept'.*\n.*get_state"):
         network().fit(X, Y, verbose=0, callbacks=Keeper(), checkpoint=tmp_path)
 
 
