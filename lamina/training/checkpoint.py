@@ -116,6 +116,8 @@ class Folder:
                 f"{self.file} has format {written}, written by Lamina {version}; this is {__version__}, whose checkpoints "
                 f"have format {FORMAT}. Finish the run with that version, or give another folder."
             )
+        if not all(isinstance(description.get(name), dict) for name in ("program", "state")):
+            raise FileError(f"{self.file} is damaged, or is not a checkpoint: it has no state of training.")
         if checksum != _checksum(tensors, description):
             raise FileError(f"{self.file} is damaged: its checksum is not that of what it holds.")
         return description, tensors
