@@ -54,6 +54,14 @@ def bad_loss(logs: Logs) -> tuple[str, float] | None:
     return None
 
 
+def bad_weight(model: Any) -> NotFinite | None:
+    """The first trainable variable that is not finite."""
+    for path, variable in model.named_variables(trainable=True).items():
+        if not _finite(variable.stored):
+            return NotFinite(path, math.nan)
+    return None
+
+
 class Finder:
     """Looks at every dispatch of a run, and at every step of the one that went wrong.
 
@@ -109,10 +117,7 @@ class Finder:
     def _failure(self) -> NotFinite | None:
         if bad := bad_loss(self.run.logs()):
             return NotFinite(*bad)
-        for path, variable in self.model.named_variables(trainable=True).items():
-            if not _finite(variable.stored):
-                return NotFinite(path, math.nan)
-        return None
+        return bad_weight(self.model)
 
 
 def first_place(step: Step, values: dict[str, Array], batch: Any, failure: NotFinite) -> str:

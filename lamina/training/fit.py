@@ -97,6 +97,8 @@ def fit(
             while True:
                 try:
                     logs = loop.run(start, epochs, steps, steps_per_epoch)
+                    if session:
+                        session.after_epochs()
                     break
                 except NotFinite as failure:
                     assert session is not None

@@ -20,7 +20,7 @@ from lamina.optimizers import Optimizer
 from lamina.saving.values import can_encode, decode, described, differences, encode
 from lamina.training.callback import Callback, Logs
 from lamina.training.checkpoint import Checkpoint, Folder
-from lamina.training.finite import Finder, NotFinite, bad_loss
+from lamina.training.finite import Finder, NotFinite, bad_loss, bad_weight
 from lamina.training.history import History
 from lamina.training.program import arguments, describe
 from lamina.training.runs import Run
@@ -191,9 +191,19 @@ class Session:
         if self.folder.due(epoch_ended=True):
             self._save(epoch + 1, 0, logs=logs)
 
+    def after_epochs(self) -> None:
+        """Called after the last epoch, before callbacks know that training ended."""
+        self.folder.wait()
+        self.folder.raise_failure()
+        if failure := bad_weight(self.model):
+            raise failure
+
     def finish(self, epochs: int, logs: Logs) -> None:
         """Called when all is done."""
-        self._save(epochs, 0, logs=logs, complete=True, wait=True)
+        try:
+            self._save(epochs, 0, logs=logs, complete=True, wait=True)
+        except NotFinite as failure:
+            raise failure.error(self.folder.path, None) from None
 
     def find(self, failure: NotFinite) -> Start:
         """Go back to the last checkpoint and look at every step from there, to find where numbers stopped being finite.

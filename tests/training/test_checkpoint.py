@@ -364,6 +364,17 @@ def test_a_loss_that_is_not_finite_names_step_and_layer(tmp_path, capsys):
     assert f"{tmp_path} holds the last finite state" in line
     assert "looking for the step" in capsys.readouterr().err
 
+    class Root(layers.Layer):
+        def call(self, x):
+            return abs(x) ** 0.5
+
+    model = lm.Sequential(
+        [lm.Input((2,)), layers.Dense(1, name="before"), Root()]
+    )  # sqrt(0) is 0, and its slope infinite
+    model.compile("sgd", "mse")
+    with pytest.raises(lm.StateError, match=r"'before/kernel' is nan in step 1 of epoch 1, .* first in the gradients"):
+        model.fit(0 * x[:4], x[:4, 0], verbose=0, checkpoint=tmp_path / "root")
+
 
 def test_a_callback_that_cannot_be_kept_says_what_to_write(tmp_path):
     class Keeper(lm.callbacks.Callback):
