@@ -163,7 +163,7 @@ def rnn_language(folder: Path) -> None:
 
 @program
 def autoencoder(folder: Path) -> None:
-    family(folder, families.VariationalAutoencoder(latent=2, hidden=(8,), epochs=4, batch_size=16), data()[0])
+    family(folder, families.VariationalAutoencoder(n_components=2, hidden=(8,), epochs=4, batch_size=16), data()[0])
 
 
 @program
