@@ -34,11 +34,13 @@ from lamina.models.sequential import Sequential
 from lamina.optimizers import Optimizer
 from lamina.regularizers import Regularizer
 from lamina.saving import load_model
+from lamina.training.checkpoint import Checkpoint
 from lamina.training.history import History
 
 keep_freed_memory()
 
 __all__ = [
+    "Checkpoint",
     "ConfigError",
     "DataError",
     "FileError",

@@ -13,6 +13,8 @@ from lamina import report
 from lamina.callbacks import CSVLogger
 from lamina.cli.work import Work, find_work
 from lamina.core.errors import ConfigError, LaminaError, nearest
+from lamina.saving import disk
+from lamina.training.checkpoint import FILE
 
 
 def train(
@@ -41,12 +43,18 @@ def train(
         float | None, typer.Option(min=0.01, max=0.9, help="The share that is held back for the test; 0.2.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The root of all random numbers.")] = 0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A folder to keep the state of training in; the same command goes on there after any kill."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that is there.")] = False,
 ) -> None:
     """Train a network on DATA and leave a run folder: the model, metrics.csv, the curves, pictures of how well it does."""
     started = time.perf_counter()
     out = out or Path("runs") / (data.stem or data.resolve().name)
-    _check_folder(out, overwrite)
+    goes_on = checkpoint is not None and _unfinished(out, checkpoint)
+    if not goes_on:
+        _check_folder(out, overwrite)
     work, examples, others = find_work(data, target, family)
     options = {"epochs": epochs, "batch_size": batch_size, "horizon": horizon, "scale": scale}
     chosen = _settings(work, {name: value for name, value in options.items() if value is not None}, settings or [])
@@ -57,15 +65,18 @@ def train(
         typer.echo(f"Other families that fit (--family): {', '.join(others)}.")
     test = "" if unseen is None else f", {len(unseen):,} to test on"
     typer.echo(f"{len(learnt):,} {work.unit} to learn from{test}.")
-    if out.exists():
+    if out.exists() and not goes_on:
         shutil.rmtree(out)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(record=True, action="always", category=UserWarning) as remarks:
-            estimator.watch(CSVLogger(out / "metrics.csv")).fit(learnt.x, learnt.y)
+            estimator.watch(CSVLogger(out / "metrics.csv"), checkpoint=checkpoint).fit(learnt.x, learnt.y)
     except (LaminaError, KeyboardInterrupt):
-        shutil.rmtree(out)  # nothing was learnt
+        if checkpoint is None:
+            shutil.rmtree(out)  # nothing was learnt
         raise
+    if goes_on:
+        disk.sweep(out / "model.safetensors")
     estimator.source_ = work.to_dict(estimator)
     estimator.save(out / "model.safetensors")
     result = None if unseen is None else work.examine(estimator, unseen)
@@ -77,6 +88,16 @@ def train(
         typer.echo(f"Test: {result}, on {len(unseen):,} {work.unit} never seen.")
     left = ", ".join(["model.safetensors", "metrics.csv", "curves.png", *shown])
     typer.echo(f"{out}: {left}. {estimator.model.count_params():,} weights, {time.perf_counter() - started:.1f} s.")
+
+
+def _unfinished(out: Path, checkpoint: Path) -> bool:
+    """Whether ``out`` is what a run with that checkpoint left when it was stopped, or nothing at all."""
+    if (checkpoint / FILE).is_file() or not out.exists():
+        return True
+    return out.is_dir() and {path.resolve() for path in out.iterdir()} <= {
+        (out / "metrics.csv").resolve(),
+        checkpoint.resolve(),
+    }
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:

@@ -4,10 +4,7 @@ Arrays become an :class:`ArrayData`, which knows its length and is gathered from
 :class:`StreamData`, which is iterated. Both give batches ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
 """
 
-import itertools
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +12,7 @@ import jax
 import numpy as np
 
 from lamina.core.errors import DataError
+from lamina.data.streams import StreamData, stream
 
 #: what to do with columns that are no numbers
 _AS_TABLE = "A table of mixed columns is for lamina.families.FCNNClassifier, or for lamina.data.TableEncoder first."
@@ -139,24 +137,6 @@ class ArrayData:
         return jax.tree.map(lambda a: a[index], self.tree)
 
 
-@dataclass
-class StreamData:
-    """Batches from something that is iterated.
-
-    Attributes:
-        batches: called with the epoch, gives that epoch's batches.
-        steps: batches in an epoch, if known.
-    """
-
-    batches: Callable[[int], Iterator[Any]]
-    steps: int | None = None
-
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of that epoch, made by a thread a few ahead of their use."""
-        source = self.batches(epoch)
-        return prefetch(source if self.steps is None else itertools.islice(source, self.steps))
-
-
 def make_data(
     x: Any,
     y: Any = None,
@@ -186,7 +166,7 @@ def make_data(
                 f"x is a {type(x).__name__}, which gives whole batches, so y and sample_weight cannot be passed beside "
                 "it.\nLet it give (x, y) or (x, y, sample_weight)."
             )
-        return _stream(x, steps)
+        return stream(x, steps, _batch)
     batch_size = 32 if batch_size is None else batch_size
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise DataError(f"batch_size is a whole number of at least 1; received {batch_size!r}")
@@ -214,51 +194,6 @@ def is_stream(x: Any) -> bool:
     return hasattr(x, "__iter__") or (hasattr(x, "__len__") and hasattr(x, "__getitem__"))
 
 
-def _stream(x: Any, steps: int | None) -> StreamData:
-    once = _passes(x)
-    if iter(once) is once:  # one pass only: epochs go on where the one before stopped
-        source = map(_batch, once)
-        return StreamData(lambda epoch: source, steps or _len(x))
-    if steps is None:
-        return StreamData(lambda epoch: map(_batch, once), _len(x))
-    endless = map(_batch, _again_and_again(once))  # epochs of their own length, one after the other
-    return StreamData(lambda epoch: endless, steps)
-
-
-def _passes(x: Any) -> Iterable[Any]:
-    """What gives the batches of one pass each time it is iterated."""
-    return x if hasattr(x, "__iter__") else _Numbered(x)
-
-
-def _again_and_again(batches: Iterable[Any]) -> Iterator[Any]:
-    found = True
-    while found:
-        found = False
-        for batch in batches:
-            found = True
-            yield batch
-
-
-def _len(x: Any) -> int | None:
-    try:
-        return len(x)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-@dataclass
-class _Numbered:
-    """Batches that are got by their number, as those of Keras's ``PyDataset``, to be iterated."""
-
-    source: Any
-
-    def __iter__(self) -> Iterator[Any]:
-        for index in range(len(self.source)):
-            yield self.source[index]
-        if hasattr(self.source, "on_epoch_end"):
-            self.source.on_epoch_end()
-
-
 def _batch(batch: Any) -> Any:
     """A batch from a stream, its lists read as ``(x, y, ...)`` where PyTorch collates tuples into lists."""
     if isinstance(batch, list) and len(batch) in (2, 3) and _holds_arrays(batch):
@@ -277,39 +212,3 @@ def _holds_arrays(parts: Sequence[Any]) -> bool:
         for leaf in jax.tree.leaves(parts, is_leaf=lambda x: x is None)
         if leaf is not None
     )
-
-
-def prefetch(source: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
-    """The items of ``source``, drawn by a thread up to ``ahead`` before they are asked for."""
-    items: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=ahead)
-    stopped = threading.Event()
-
-    def put(kind: str, item: Any) -> None:
-        while not stopped.is_set():
-            try:
-                items.put((kind, item), timeout=0.1)
-                break
-            except queue.Full:
-                continue
-
-    def fill() -> None:
-        try:
-            for item in source:
-                put("item", item)
-                if stopped.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:  # handed to the thread that waits
-            put("error", error)
-
-    threading.Thread(target=fill, daemon=True, name="lamina-prefetch").start()
-    try:
-        while True:
-            kind, item = items.get()
-            if kind == "error":
-                raise item
-            if kind == "end":
-                return
-            yield item
-    finally:
-        stopped.set()

@@ -22,7 +22,9 @@ from lamina.core.errors import ConfigError, DataError, FileError, shown
 from lamina.families.settings import check_fitted, decode, encode
 from lamina.models.model import Model
 from lamina.saving import load_model, read_description
-from lamina.training.callbacks import Callback, EarlyStopping
+from lamina.training.callback import Callback
+from lamina.training.callbacks import EarlyStopping
+from lamina.training.checkpoint import Checkpoint
 
 #: name -> class, for reading model files
 _FAMILIES: dict[str, type["Family"]] = {}
@@ -55,8 +57,9 @@ class Family(BaseEstimator):
 
     #: what the data were, as far as the estimator itself need not know; kept in its file
     source_: dict[str, Any]
-    #: callbacks that somebody else wants to hear from training; see :meth:`watch`
+    #: callbacks that somebody else wants to hear from training, and where its state is kept; see :meth:`watch`
     _watching: tuple[Callback, ...] = ()
+    _checkpoint: str | Path | Checkpoint | None = None
 
     model_: Any
     history_: dict[str, list[float]]
@@ -73,9 +76,15 @@ class Family(BaseEstimator):
         check_is_fitted(self, "model_")
         return self.model_
 
-    def watch(self, *callbacks: Callback) -> Self:
-        """Let ``callbacks`` hear from the next ``fit``."""
-        self._watching = callbacks
+    def watch(self, *callbacks: Callback, checkpoint: str | Path | Checkpoint | None = None) -> Self:
+        """Let ``callbacks`` hear from the next ``fit`` (or ``pretrain``), and keep its state in a folder.
+
+        Args:
+            callbacks: what to run in between.
+            checkpoint: a folder, or a :class:`lamina.Checkpoint`: the same program goes on there after it was stopped or
+                killed, and ends with the same network (see :meth:`lamina.Model.fit`). Every training has its own.
+        """
+        self._watching, self._checkpoint = callbacks, checkpoint
         return self
 
     def _train(
@@ -102,7 +111,7 @@ class Family(BaseEstimator):
         above_zero("learning_rate", self.learning_rate)
         model.compile(optimizer, loss, metrics=list(metrics), weighted_metrics=list(weighted_metrics) or None)
         callbacks = [*callbacks, *self._watching]
-        self._watching = ()
+        checkpoint, self._watching, self._checkpoint = self._checkpoint, (), None
         if validation is not None and patience:
             callbacks.append(EarlyStopping(monitor, patience=patience, restore_best_weights=True))
         history = model.fit(
@@ -115,6 +124,7 @@ class Family(BaseEstimator):
             validation_data=validation,
             class_weight=class_weight,
             sample_weight=sample_weight,
+            checkpoint=checkpoint,
         )
         self.model_, self.history_ = model, history.history
         self.n_iter_ = len(history.epoch)

@@ -21,6 +21,8 @@ from lamina.core.state import Array, Variable, compute_in, current_scope
 
 #: whether the code that is running behaves as in training; None where nobody said
 _training: contextvars.ContextVar[bool | None] = contextvars.ContextVar("training", default=None)
+#: called with the path and the outputs of every layer that is called, while somebody looks for one
+watching: contextvars.ContextVar[Callable[[str, Any], None] | None] = contextvars.ContextVar("watching", default=None)
 
 
 class InputSpec:
@@ -267,6 +269,8 @@ class Layer(Module):
         if self.activity_regularizer is not None:
             for leaf in jax.tree.leaves(outputs):
                 self.add_loss(self.activity_regularizer(leaf) / leaf.shape[0])
+        if (listener := watching.get()) is not None:
+            listener(path, outputs)
         return outputs
 
     @property

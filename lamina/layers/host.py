@@ -14,6 +14,13 @@ from lamina.core.shapes import Shape, TensorSpec
 from lamina.layers.base import Layer
 
 
+class Prepared(list[Any]):
+    """Values at the border of a graph's host part: what its layers on strings gave, ready for the compiled part."""
+
+
+jax.tree_util.register_pytree_node(Prepared, lambda p: (list(p), None), lambda _, leaves: Prepared(leaves))
+
+
 class HostLayer(Layer):
     """The base of layers that take strings: called on NumPy arrays or lists, they give JAX arrays.
 

@@ -13,13 +13,7 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.masks import get_mask, set_mask
 from lamina.core.symbolic import Call, SymbolicTensor, any_symbolic, is_symbolic
 from lamina.layers.base import Layer
-
-
-class Prepared(list[Any]):
-    """Values at the border of a graph's host part: what its layers on strings gave, ready for the compiled part."""
-
-
-jax.tree_util.register_pytree_node(Prepared, lambda p: (list(p), None), lambda _, leaves: Prepared(leaves))
+from lamina.layers.host import Prepared
 
 
 class Graph:

@@ -1,6 +1,8 @@
 """How a model is trained, evaluated and asked: ``compile``, ``fit``, ``evaluate``, ``predict`` and the steps inside."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +19,8 @@ from lamina.models.graph import Graph
 from lamina.optimizers import LossScaleOptimizer, Optimizer
 from lamina.training import checks
 from lamina.training import fit as loops
-from lamina.training.callbacks import Callback
+from lamina.training.callback import Callback
+from lamina.training.checkpoint import Checkpoint
 from lamina.training.drivers import Driver
 from lamina.training.history import History
 from lamina.training.objectives import Objective
@@ -289,6 +292,7 @@ class Trainer(Layer):
         validation_batch_size: int | None = None,
         validation_freq: int | Sequence[int] = 1,
         driver: str | None = None,
+        checkpoint: str | Path | Checkpoint | None = None,
     ) -> History:
         """Train the model.
 
@@ -310,6 +314,10 @@ class Trainer(Layer):
             validation_batch_size: examples in a step of validation.
             validation_freq: after how many epochs to validate, or after which.
             driver: ``"scan"`` or ``"loop"`` (see :mod:`lamina.training.drivers`); chosen by default.
+            checkpoint: a folder, or a :class:`lamina.Checkpoint`, that the whole state of training is saved in. Run again
+                after it was stopped or killed, the same program goes on there, and ends with the same weights and logs.
+                SIGINT and SIGTERM save, and leave with exit code 130 and 143; a second one leaves at once. A loss that is
+                not finite ends training.
 
         Returns:
             The history of the logs.
@@ -317,6 +325,8 @@ class Trainer(Layer):
         Raises:
             DataError: if the data do not fit each other.
             ShapeError: if they do not fit the model, or the model's head does not fit the targets.
+            StateError: with ``checkpoint``, naming step and layer, if the loss is not finite.
+            FileError: if the checkpoint cannot be written or read, or another run uses its folder.
         """
         if not self.has_own_step:
             self._require_compiled()
@@ -334,29 +344,27 @@ class Trainer(Layer):
             if class_weight is not None:
                 original = data.batches
                 data.batches = lambda epoch: (loops.with_class_weight(b, class_weight) for b in original(epoch))
-        validate = None
+        validation = None
         if validation_data is not None:
             validation = self._data(validation_data, validation_batch_size)
             if isinstance(validation, ArrayData):
                 checks.check_data(self, validation)
                 validation.tree = self.prepare_batch(validation.tree)
-            validate = lambda: loops.evaluate(self, validation, validation_steps)  # noqa: E731
         with _eagerly(self):
-            history = loops.fit(
+            return loops.fit(
                 self,
                 data,
                 epochs=epochs,
                 verbose=verbose,
                 callbacks=callbacks,
-                validate=validate,
+                validation=validation,
+                validation_steps=validation_steps,
                 validation_freq=validation_freq,
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch,
                 driver=driver,
+                checkpoint=checkpoint,
             )
-        if self.optimizer is not None:
-            self.optimizer.finalize_variable_values(self.trainable_weights)
-        return history
 
     def _data(self, given: Any, batch_size: int | None) -> ArrayData | StreamData:
         if isinstance(given, ArrayData | StreamData):
@@ -491,14 +499,6 @@ class Trainer(Layer):
         return values[0] if len(values) == 1 else values
 
 
-class _eagerly:  # noqa: N801 - used as a statement
+def _eagerly(model: Any) -> contextlib.AbstractContextManager[None]:
     """Runs steps uncompiled inside, if the model asks for it."""
-
-    def __init__(self, model: Any) -> None:
-        self.context = jax.disable_jit(bool(getattr(model, "run_eagerly", False)))
-
-    def __enter__(self) -> None:
-        self.context.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.context.__exit__(*error)
+    return jax.disable_jit(bool(model.run_eagerly))

@@ -1,4 +1,4 @@
-"""Row 6: the model file, one ``.safetensors`` with the weights as tensors and everything else as JSON. No code."""
+"""The model file, one ``.safetensors`` with the weights as tensors and everything else as JSON. No code."""
 
 from lamina.core.registry import register_keras_serializable as register_keras_serializable
 from lamina.saving.model_file import load_model as load_model

@@ -7,9 +7,7 @@ metadata. A reader builds registered classes and those the caller passes, and no
 import contextlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from lamina.core import __version__, allowance, registry
 from lamina.core.errors import ConfigError, FileError, LaminaError, shown
 from lamina.core.module import Module
 from lamina.core.state import Variable
+from lamina.saving import disk
 from lamina.saving.container import LONGEST, Entry, Header, parse_json, read_header, read_tensor
 
 #: goes up when a reader of before could not read what is written now
@@ -210,35 +209,7 @@ def _write(filepath: str | Path, variables: dict[str, Variable], description: di
     except ValueError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
     data = save(tensors, metadata={"lamina": text})
-    write_atomically(path, data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that at every instant either the old or the new one is there, whole.
-
-    Raises:
-        FileError: if the folder is not there or cannot be written to.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    disk.replace(path, [data])
 
 
 def _read(path: Path) -> tuple[Header, dict[str, Any]]:

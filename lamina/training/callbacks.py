@@ -1,6 +1,7 @@
-"""Callbacks: code that runs between the steps and epochs of training."""
+"""The callbacks that come with the library: code that runs between the steps and epochs of training."""
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,70 +10,9 @@ from typing import Any
 import numpy as np
 
 from lamina.core.errors import ConfigError, StateError
+from lamina.saving import disk
+from lamina.training.callback import Callback, Logs
 from lamina.training.history import History
-
-Logs = dict[str, float]
-
-
-class Callback:
-    """The base of all callbacks: override what is needed.
-
-    Attributes:
-        model: the model that is trained.
-        params: ``epochs``, ``steps`` and ``verbose`` of the run, and whether it ``validates``.
-
-    A callback that overrides a ``batch`` method is called after every step, which takes the numbers off the device each
-    time; the others cost nothing.
-    """
-
-    model: Any = None
-    params: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
-
-    def set_model(self, model: Any) -> None:
-        """Called before training, with the model."""
-        self.model = model
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Called before training, with what is known of the run."""
-        self.params = params
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """After the last epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before each epoch, counted from 0."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After each epoch and its validation."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Before each step."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """After each step."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Before evaluation."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """After evaluation."""
-
-    def on_predict_begin(self, logs: Logs | None = None) -> None:
-        """Before prediction."""
-
-    def on_predict_end(self, logs: Logs | None = None) -> None:
-        """After prediction."""
-
-    def wants_batches(self) -> bool:
-        """Whether the callback has to be called after every step."""
-        own = type(self)
-        return (
-            own.on_train_batch_begin is not Callback.on_train_batch_begin
-            or own.on_train_batch_end is not Callback.on_train_batch_end
-        )
 
 
 class LambdaCallback(Callback):
@@ -342,7 +282,10 @@ class ModelCheckpoint(_Watcher):
             path = self.filepath.format(epoch=self._epoch + 1, **(logs or {}))
         except KeyError as missing:
             raise ConfigError(f"ModelCheckpoint's filepath names {missing}, which is not logged") from None
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with disk.told(path):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.params.get("resumed"):
+            disk.sweep(Path(path))
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
         if self.verbose:
             print(f"Epoch {self._epoch + 1}: saved {path}")
@@ -381,21 +324,32 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._columns: list[str] = []
+        if self.params.get("resumed"):
+            return
         if self.append and self.filename.exists() and self.filename.stat().st_size:
             with self.filename.open(newline="") as file:
                 self._columns = next(csv.reader(file, delimiter=self.separator))
         else:
-            self.filename.parent.mkdir(parents=True, exist_ok=True)
-            self.filename.write_text("")
+            with disk.told(self.filename):
+                self.filename.parent.mkdir(parents=True, exist_ok=True)
+            disk.shorten(self.filename, 0)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
-        with self.filename.open("a", newline="") as file:
-            writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
-            if not self._columns:
-                self._columns = ["epoch", *logs]
-                writer.writerow(self._columns)
-            writer.writerow([epoch, *(logs.get(name, "") for name in self._columns[1:])])
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=self.separator, lineterminator="\n")
+        if not self._columns:
+            self._columns = ["epoch", *logs]
+            writer.writerow(self._columns)
+        writer.writerow([epoch, *(logs.get(name, "") for name in self._columns[1:])])
+        disk.append(self.filename, text.getvalue())
+
+    def get_state(self) -> dict[str, Any]:
+        return {"columns": self._columns, "length": disk.flush(self.filename)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._columns = state["columns"]
+        disk.shorten(self.filename, state["length"])
 
 
 class Recorder(Callback):

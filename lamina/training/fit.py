@@ -1,7 +1,9 @@
 """``fit`` and ``evaluate``: the loops around the compiled step."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,12 +12,16 @@ import numpy as np
 
 from lamina.core.errors import ConfigError, DataError
 from lamina.data.batches import ArrayData, StreamData, pack, unpack
-from lamina.training.callbacks import Callback, Logs, Recorder
-from lamina.training.checks import check_batch
+from lamina.training.callback import Callback, Logs
+from lamina.training.callbacks import Recorder
+from lamina.training.checkpoint import Checkpoint
 from lamina.training.drivers import Driver
+from lamina.training.finite import NotFinite
 from lamina.training.history import History
 from lamina.training.progress import ProgressBar
-from lamina.training.step import Step, shapes_of
+from lamina.training.runs import ArrayRun, Run, StreamRun
+from lamina.training.session import Session, Start
+from lamina.training.step import shapes_of
 
 #: seconds between two looks at the numbers on the device
 LOOK_EVERY = 0.25
@@ -28,11 +34,13 @@ def fit(
     epochs: int = 1,
     verbose: int | str = "auto",
     callbacks: Sequence[Callback] | Callback | None = None,
-    validate: Callable[[], Logs] | None = None,
+    validation: ArrayData | StreamData | None = None,
+    validation_steps: int | None = None,
     validation_freq: int | Sequence[int] = 1,
     initial_epoch: int = 0,
     steps_per_epoch: int | None = None,
     driver: str | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
     """Train ``model`` on ``data``; see :meth:`lamina.Model.fit`.
 
@@ -42,61 +50,142 @@ def fit(
         epochs: the epoch to stop before.
         verbose: 0 for silence, 1 for a bar, 2 for a line an epoch, ``"auto"`` for 1.
         callbacks: what to run in between.
-        validate: gives the logs of validation.
+        validation: the batches to validate on.
+        validation_steps: how many of them to take; all by default.
         validation_freq: after how many epochs to validate, or after which ones.
         initial_epoch: the epoch to begin with.
         steps_per_epoch: steps in an epoch, where it is not one pass over the data.
         driver: ``"scan"`` or ``"loop"``; by default as is faster.
+        checkpoint: where to keep the state of training, and go on from it.
     """
     _check_settings(epochs, initial_epoch, steps_per_epoch, validation_freq, verbose, driver)
     verbose = 1 if verbose == "auto" else int(verbose)
     steps = steps_per_epoch or data.steps
-    history = History({"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validate is not None})
+    history = History({"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validation is not None})
     bar = ProgressBar(verbose, epochs, steps) if verbose else None
-    given = listening(model, callbacks, history.params)
-    everyone: list[Callback] = [*given, *listening(model, [Recorder(history), *([bar] if bar else [])], history.params)]
+    params = dict(history.params)
+    given = listening(model, callbacks, params)
+    own = listening(model, [Recorder(history), *([bar] if bar else [])], params)
+    each_step = any(callback.wants_batches() for callback in [*given, *own])
     model.stop_training, model.history = False, history
-    each_step = [callback for callback in everyone if callback.wants_batches()]
-    if isinstance(data, ArrayData):
-        run: Any = _ArrayRun(model, data, "loop" if each_step else driver, steps_per_epoch)
-    else:
-        run = _StreamRun(model, data)
-    _call(everyone, "on_train_begin")
-    logs: Logs = {}
-    try:
-        for epoch in range(initial_epoch, epochs):
-            model.reset_metrics()
-            _call(everyone, "on_epoch_begin", epoch)
-            _call(each_step, "on_train_batch_begin", 0)
-            looked = time.perf_counter()
-            done = 0
-            for done in run.epoch(epoch, steps_per_epoch, bool(each_step)):
-                if each_step:
-                    logs = run.logs()
-                    _call(each_step, "on_train_batch_end", done - 1, logs)
-                    if done != steps:
-                        _call(each_step, "on_train_batch_begin", done)
-                if bar and bar.live and time.perf_counter() - looked > LOOK_EVERY:
-                    bar.on_steps(done, run.logs())
-                    looked = time.perf_counter()
-                if model.stop_training:
+    session = None
+    if checkpoint is not None:
+        settings = {
+            "epochs": epochs,
+            "initial_epoch": initial_epoch,
+            "steps_per_epoch": steps_per_epoch,
+            "validation_steps": validation_steps,
+            "validation_freq": validation_freq,
+            "driver": "loop" if each_step else driver,
+        }
+        session = Session(Checkpoint.get(checkpoint), model, data, validation, given, settings)
+    with session or contextlib.nullcontext():
+        if isinstance(data, ArrayData):
+            run: Run = ArrayRun(model, data, "loop" if each_step else driver, steps_per_epoch)
+        else:
+            run = StreamRun(model, data)
+        loop = _Loop(model, run, given, own, bar, session, validation, validation_steps, validation_freq)
+        start = Start(initial_epoch)
+        if session:
+            params["resumed"] = session.resumed
+            if session.prepare(run, history):
+                session.begin(initial_epoch)
+                return history
+        _call([*given, *own], "on_train_begin")
+        try:
+            if session:
+                start = session.begin(initial_epoch)
+            while True:
+                try:
+                    logs = loop.run(start, epochs, steps, steps_per_epoch)
+                    if session:
+                        session.after_epochs()
                     break
+                except NotFinite as failure:
+                    assert session is not None
+                    start = session.find(failure)
+        finally:
+            if bar:
+                bar.close()
+        _call([*given, *own], "on_train_end", logs)
+        if getattr(model, "optimizer", None) is not None:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        if session:
+            session.finish(epochs, logs)
+    return history
+
+
+class _Loop:
+    """The epochs, from wherever they begin."""
+
+    def __init__(
+        self,
+        model: Any,
+        run: Any,
+        given: list[Callback],
+        own: list[Callback],
+        bar: ProgressBar | None,
+        session: Session | None,
+        validation: ArrayData | StreamData | None,
+        validation_steps: int | None,
+        validation_freq: int | Sequence[int],
+    ) -> None:
+        self.model, self.batches, self.given, self.own, self.bar, self.session = model, run, given, own, bar, session
+        self.validation, self.validation_steps, self.validation_freq = validation, validation_steps, validation_freq
+        self.everyone = [*given, *own]
+        self.each_step = [callback for callback in self.everyone if callback.wants_batches()]
+
+    def run(self, start: Start, epochs: int, steps: int | None, steps_per_epoch: int | None) -> Logs:
+        """Train; gives the last epoch's logs."""
+        logs, session = dict(start.logs or {}), self.session
+        for epoch in range(start.epoch, start.epoch if start.stopped else epochs):
+            done = start.done if epoch == start.epoch else 0
+            if not done:
+                self.model.reset_metrics()
+                _call(self.everyone, "on_epoch_begin", epoch)
+                _call(self.each_step, "on_train_batch_begin", 0)
+            else:
+                _call(self.own, "on_epoch_begin", epoch)
+            done = self._steps(epoch, done, steps, steps_per_epoch)
             if not done:
                 raise DataError(f"the data gave no batch in epoch {epoch + 1}; a generator that ended gives no more.")
-            logs = run.logs()
-            if validate is not None and _due(validation_freq, epoch):
-                _call(everyone, "on_test_begin")
-                found = validate()
-                _call(everyone, "on_test_end", found)
+            logs = self.batches.logs()
+            if self.validation is not None and _due(self.validation_freq, epoch):
+                if session:
+                    session.before_validation(epoch, done, logs)
+                _call(self.everyone, "on_test_begin")
+                found = evaluate(
+                    self.model, self.validation, self.validation_steps, session.look if session else lambda: None
+                )
+                _call(self.everyone, "on_test_end", found)
                 logs |= {f"val_{name}": value for name, value in found.items()}
-            _call(everyone, "on_epoch_end", epoch, logs)
-            if model.stop_training:
+            _call(self.everyone, "on_epoch_end", epoch, logs)
+            if session:
+                session.after_epoch(epoch, logs)
+            if self.model.stop_training:
                 break
-    finally:
-        if bar:
-            bar.close()
-    _call(everyone, "on_train_end", logs)
-    return history
+        return logs
+
+    def _steps(self, epoch: int, done: int, steps: int | None, steps_per_epoch: int | None) -> int:
+        """The steps of one epoch of which ``done`` were run before; gives how many it has."""
+        looked, bar, session = time.perf_counter(), self.bar, self.session
+        if session:
+            session.before_epoch(done)
+        epoch_of_steps = self.batches.epoch(epoch, steps_per_epoch, bool(self.each_step), done)
+        for done in epoch_of_steps:
+            if self.each_step:
+                logs = self.batches.logs()
+                _call(self.each_step, "on_train_batch_end", done - 1, logs)
+                if done != steps:
+                    _call(self.each_step, "on_train_batch_begin", done)
+            if bar and bar.live and time.perf_counter() - looked > LOOK_EVERY:
+                bar.on_steps(done, self.batches.logs())
+                looked = time.perf_counter()
+            if self.model.stop_training:
+                break
+            if session:
+                session.after_step(epoch, done)
+        return done
 
 
 def listening(
@@ -133,159 +222,52 @@ def _check_settings(
         raise ConfigError(f"driver is 'scan', 'loop' or None; received {driver!r}")
 
 
-class _ArrayRun:
-    """Epochs over arrays. A last batch that is smaller is padded, and its padding masked, where rows do not mix."""
-
-    def __init__(self, model: Any, data: ArrayData, kind: str | None, steps: int | None) -> None:
-        self.model, self.data = model, data
-        self.batch = min(data.batch_size, data.size)
-        self.rest = data.size % self.batch
-        self.pads = bool(self.rest) and model.may_pad()
-        device = jax.tree.map(jnp.asarray, data.tree)
-        example = shapes_of(device, self.batch)
-        if self.pads:
-            example = (example, jax.ShapeDtypeStruct((self.batch,), jnp.float32))
-        step = model.step("padded" if self.pads else "train", example)
-        self.driver = Driver(step, device, kind, steps=steps or data.steps, batch=self.batch)
-        self.device = device
-        self.last: Driver | None = None
-        self.seed = int(model.progress.seed.stored)
-        self.position = 0
-
-    def epoch(self, epoch: int, steps: int | None, one_by_one: bool) -> Iterator[int]:
-        """Run one epoch; yields how many steps are done, after every dispatch."""
-        self._start()
-        if steps is None:
-            yield from self._pass(self.data.order(self.seed, epoch), 0, self.data.steps, 0)
-            return
-        done = 0
-        position = epoch * steps
-        while done < steps:  # an epoch of its own length goes through the data as often as it takes
-            number, start = divmod(position + done, self.data.steps)
-            stop = min(self.data.steps, start + steps - done)
-            yield from self._pass(self.data.order(self.seed, number), start, stop, done)
-            done += stop - start
-
-    def _start(self) -> None:
-        self.driver.reset_logs()
-        if self.last is not None:
-            self.last.reset_logs()
-
-    def _pass(self, order: np.ndarray, start: int, stop: int, done: int) -> Iterator[int]:
-        batch, size = self.batch, self.data.size
-        whole = self.data.steps if self.pads else size // batch
-        padded = np.concatenate([order, np.zeros(whole * batch - size, "int32")]) if self.pads else order
-        indices = padded[: whole * batch].reshape(whole, batch)
-        rows = (np.arange(whole * batch) < size).astype("float32").reshape(whole, batch) if self.pads else None
-        chunk = self.driver.chunk
-        for first in range(start, min(stop, whole), chunk):
-            last = min(first + chunk, stop, whole)
-            self.driver.run(indices[first:last], None if rows is None else rows[first:last])
-            yield done + last - start
-        if (
-            stop > whole
-        ):  # rows mix (batch normalization, a train_step of one's own): the rest is a batch of its own size
-            self._run_rest(order[whole * batch :])
-            yield done + stop - start
-
-    def _run_rest(self, index: np.ndarray) -> None:
-        if self.last is None:
-            step = self.model.step("train", shapes_of(self.device, len(index)))
-            self.last = Driver(step, self.device, "loop")
-        self.last.run(index[None])
-
-    def logs(self) -> Logs:
-        """What was logged since the epoch began."""
-        return _merged(self.model, [self.driver, *([self.last] if self.last else [])])
-
-
-class _StreamRun:
-    """Epochs over batches from elsewhere; each shape of batch has its own program."""
-
-    def __init__(self, model: Any, data: StreamData) -> None:
-        self.model, self.data = model, data
-        self.drivers: dict[Step, Driver] = {}
-
-    def epoch(self, epoch: int, steps: int | None, one_by_one: bool) -> Iterator[int]:
-        """Run one epoch; yields how many steps are done, after each."""
-        for driver in self.drivers.values():
-            driver.reset_logs()
-        for done, batch in enumerate(self.data.epoch(epoch), start=1):
-            self.run(batch)
-            yield done
-            if steps is not None and done >= steps:
-                return
-
-    def run(self, batch: Any, kind: str = "train") -> None:
-        """One step on ``batch``."""
-        if not self.drivers:
-            check_batch(self.model, batch)
-        batch = jax.tree.map(jnp.asarray, self.model.prepare_batch(batch))
-        step = self.model.step(kind, shapes_of(batch))
-        driver = self.drivers.get(step)
-        if driver is None:
-            driver = self.drivers[step] = Driver(step)
-        driver.run_batch(batch)
-
-    def logs(self) -> Logs:
-        """What was logged since the epoch began."""
-        return _merged(self.model, list(self.drivers.values()))
-
-
-def _merged(model: Any, drivers: list[Driver]) -> Logs:
-    """The logs of several drivers: metrics by their last result, everything else by its mean over the steps."""
-    parts = [(driver.results(), driver.steps) for driver in drivers if driver.steps]
-    metrics = model.metric_names() if any(mean for (_, mean), _ in parts) else set()
-    total = sum(steps for _, steps in parts)
-    logs: Logs = {}
-    for (last, mean), steps in parts:
-        for name in last:
-            logs[name] = (
-                last[name] if name in metrics or name not in mean else logs.get(name, 0.0) + mean[name] * steps / total
-            )
-    return logs
-
-
-def evaluate(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Logs:
+def evaluate(
+    model: Any,
+    data: ArrayData | StreamData,
+    steps: int | None = None,
+    look: Callable[[], None] = lambda: None,
+) -> Logs:
     """The logs of ``model.test_step`` over ``data``.
 
     Args:
         model: a trainable.
         data: the batches.
         steps: how many batches to take; all by default.
+        look: called in between.
     """
     model.reset_metrics()
     if isinstance(data, StreamData):
-        run = _StreamRun(model, data)
-        for done, batch in enumerate(data.epoch(0), start=1):
-            run.run(batch, "test")
-            if steps is not None and done >= steps:
-                break
-        if not run.drivers:
+        stream = StreamRun(model, data)
+        for batch in data.epoch(0, steps):
+            stream.run(batch, "test")
+            look()
+        if not stream.drivers:
             raise DataError("the data gave no batch to evaluate on.")
-        return run.logs()
+        return stream.logs()
     size = data.size if steps is None else min(data.size, steps * data.batch_size)
     batch = min(data.batch_size, size)
     device = jax.tree.map(jnp.asarray, data.tree)
     whole, rest = divmod(size, batch)
     pads = bool(rest) and model.may_pad(testing=True)
     example = shapes_of(device, batch)
-    drivers = []
+    run = Run(model)
     if whole or pads:
         weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
         count = whole + bool(pads)
-        driver = Driver(model.step("padded_test" if pads else "test", weighted), device, steps=count, batch=batch)
-        drivers.append(driver)
+        step = model.step("padded_test" if pads else "test", weighted)
+        driver = run.drivers[step] = Driver(step, device, steps=count, batch=batch)
         indices = np.minimum(np.arange(count * batch, dtype="int32"), size - 1).reshape(count, batch)
         rows = (np.arange(count * batch) < size).astype("float32").reshape(count, batch) if pads else None
         for first in range(0, count, driver.chunk):
             part = slice(first, first + driver.chunk)
             driver.run(indices[part], None if rows is None else rows[part])
+            look()
     if rest and not pads:
-        last = Driver(model.step("test", shapes_of(device, rest)), device, "loop")
-        last.run(np.arange(whole * batch, size, dtype="int32")[None])
-        drivers.append(last)
-    return _merged(model, drivers)
+        step = model.step("test", shapes_of(device, rest))
+        run.drivers[step] = Driver(step, device, "loop")
+        run.drivers[step].run(np.arange(whole * batch, size, dtype="int32")[None])
+    return run.logs()
 
 
 def with_class_weight(batch: Any, class_weight: Mapping[int, float] | None) -> Any:

@@ -1,7 +1,7 @@
 """From a method written in stateful style to a pure, compiled step over one flat dictionary ``path -> array``."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from lamina.core.state import Array, Variable, bind
 from lamina.kernels.flops import count_flops
 
 State = dict[str, Array]
+Tree = TypeVar("Tree")
 
 
 class Trainable(Protocol):
@@ -146,9 +147,10 @@ class Step:
             self.variables[path].stored = value
 
 
-def copied(state: State) -> State:
+def copied(state: Tree) -> Tree:
     """The same values in memory of their own; one call for all of them, which costs less than one for each."""
-    return jax.device_put(state, may_alias=False) if state else state
+    copy: Tree = jax.device_put(state, may_alias=False) if state else state
+    return copy
 
 
 def _check_logs(method: Callable[..., Any], results: Any) -> None:

@@ -1,10 +1,13 @@
 """The commands as a person types them, in an empty folder, with right and wrong arguments."""
 
 import csv
+import os
+import signal
 
 import numpy as np
 import pytest
 
+from lamina.callbacks import CSVLogger
 from tests.cli.conftest import TINY
 
 
@@ -159,3 +162,31 @@ def test_doctor(run):
     status, out, _ = run("doctor")
     assert status == 0
     assert "training      right" in out
+
+
+def test_a_training_that_was_stopped_goes_on_by_the_same_command(run, tmp_path, monkeypatch):
+    flowers(tmp_path / "flowers.csv")
+    command = ("train", "flowers.csv", "--target", "species", "--epochs", "3", *TINY["fcnn"])
+    assert run(*command, "--out", "whole", "--checkpoint", "kept/whole")[0] == 0
+    real = CSVLogger.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        real(self, epoch, logs)
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(CSVLogger, "on_epoch_end", stop)
+    status, _, err = run(*command, "--checkpoint", "kept/run")
+    assert (status, err) == (
+        143,
+        "Stopped by SIGTERM, and saved in kept/run (epoch 3). Run the same program again to go on.\n",
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(*command, "--checkpoint", "kept/run", "--seed", "1")
+    assert status == 2
+    assert err.startswith("lamina: the checkpoint in kept/run was made by another program (data, ")
+    assert run(*command, "--checkpoint", "kept/run")[0] == 0
+    for name in ("model.safetensors", "metrics.csv"):
+        assert (tmp_path / "runs/flowers" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert "runs/flowers is there already" in run(*command, "--checkpoint", "kept/other")[2]

@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -336,6 +338,21 @@ def test_pretraining_guesses_hidden_tokens_and_is_where_fit_starts(tmp_path):
     assert again.pretrained_.transformer.tokens.embeddings.numpy().tolist() == table.tolist()
     model.fit(WEATHER, GOOD)
     assert np.array_equal(model.predict_proba(WEATHER), again.predict_proba(WEATHER))  # the same seed, the same bytes
+
+
+def test_pretraining_that_was_stopped_goes_on_with_the_same_riddles(tmp_path):
+    def pretrained(stop=None, **kept):
+        def look(epoch, logs):
+            if epoch == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        watcher = lm.callbacks.LambdaCallback(on_epoch_end=look)
+        model = classifier(pretrain_epochs=3).watch(watcher, **kept).pretrain(WEATHER)
+        return model.history_, model.pretrained_.transformer.tokens.embeddings.numpy().tobytes()
+
+    with pytest.raises(SystemExit):
+        pretrained(1, checkpoint=tmp_path)
+    assert pretrained(checkpoint=tmp_path) == pretrained()
 
 
 def test_hidden_tokens():

@@ -490,3 +490,45 @@ def test_values_on_a_device_are_looked_at():
     x, y = problem()
     with pytest.raises(DataError, match="1 values that are NaN or infinite"):
         classifier().fit(jnp.asarray(x).at[3, 1].set(jnp.inf), y, verbose=0)
+
+
+def test_a_dataset_is_told_of_the_end_of_every_epoch_and_validation_batches_are_not_lost():
+    x, y = problem(12)
+
+    class Halves(lm.utils.PyDataset):
+        ended = 0
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return x[index::2], y[index::2]
+
+        def on_epoch_end(self):
+            Halves.ended += 1
+
+    seen = []
+
+    def validation():
+        for index in range(9):
+            seen.append(index)
+            yield x[index : index + 1], y[index : index + 1]
+
+    classifier().fit(Halves(), epochs=3, verbose=0, validation_data=validation(), validation_steps=3)
+    assert Halves.ended == 3
+    assert seen == list(range(9))
+
+
+def test_a_layer_that_a_callback_frees_learns_from_the_next_epoch_on():
+    x, y = problem(12)
+    model = classifier()
+    first = model.layers[0]
+    first.trainable = False
+    before, seen = first.get_weights()[0], []
+
+    def free(epoch, logs):
+        seen.append(bool((first.get_weights()[0] == before).all()))
+        first.trainable = True
+
+    model.fit(x, y, epochs=2, verbose=0, callbacks=lm.callbacks.LambdaCallback(on_epoch_end=free))
+    assert seen == [True, False]

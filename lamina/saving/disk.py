@@ -1,0 +1,144 @@
+"""Files that are whole at every instant, whatever stops the program; every change on the disk goes through here."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from lamina.core.errors import FileError
+
+# -- what is done to the disk; errors are the system's own -------------------------------------------------------------
+
+
+def write(handle: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def sync(handle: int) -> None:
+    """Wait until what was written is on the disk."""
+    os.fsync(handle)
+
+
+def rename(source: str | Path, target: str | Path) -> None:
+    """Give a file another name, in place of what has it."""
+    os.replace(source, target)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk. Systems that cannot open a folder keep them without."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def truncate(handle: int, length: int) -> None:
+    """Cut a file off."""
+    os.ftruncate(handle, length)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file."""
+    os.unlink(path)
+
+
+# -- what the library does with files ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Errors of the system as one line that names the file.
+
+    Raises:
+        FileError: for every ``OSError`` inside.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file so that at every instant either the old or the new one is there, whole.
+
+    Args:
+        path: the file.
+        parts: its bytes, in pieces.
+
+    Raises:
+        FileError: if the folder is not there or cannot be written to, or the disk is full.
+    """
+    with told(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            try:
+                for part in parts:
+                    write(handle, part)
+                sync(handle)
+            finally:
+                os.close(handle)
+            os.chmod(temporary, 0o666 & ~_umask())
+            rename(temporary, path)
+        except BaseException:
+            remove(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed :func:`replace` of this file left; nobody else may be writing it."""
+    with told(path.parent):
+        for left in path.parent.glob(f".{path.name}.*"):
+            remove(left)
+
+
+def append(path: Path, text: str) -> None:
+    """Write ``text`` at the end of a file, which is made if it is not there.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    _changed(path, os.O_APPEND, lambda handle: write(handle, text.encode()))
+
+
+def shorten(path: Path, length: int) -> None:
+    """Cut a file off at ``length`` bytes; it is made if it is not there and the length is 0.
+
+    Raises:
+        FileError: if it is shorter, or cannot be written.
+    """
+    have = path.stat().st_size if path.exists() else 0
+    if have < length:
+        raise FileError(f"{path} has {have} bytes, and had {length} when the checkpoint was made. Was it changed?")
+    _changed(path, 0, lambda handle: truncate(handle, length))
+
+
+def flush(path: Path) -> int:
+    """Wait until a file is on the disk; gives its length in bytes."""
+    _changed(path, 0, sync)
+    return path.stat().st_size
+
+
+def _changed(path: Path, flags: int, change: Callable[[int], None]) -> None:
+    with told(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+        try:
+            change(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
