@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import jax.numpy as jnp  # noqa: F401 - for the example
-
 from lamina.core.shapes import programs_in
 
 
@@ -13,6 +11,7 @@ def count_flops(jaxpr: Any) -> float:
 
     An :class:`lamina.kernels.operation.Operation` counts as its portable form does, and a choice as its longest branch.
 
+    >>> import jax, jax.numpy as jnp
     >>> closed = jax.make_jaxpr(lambda a, b: a @ b)(jnp.ones((2, 3)), jnp.ones((3, 4)))
     >>> count_flops(closed.jaxpr)
     48.0
