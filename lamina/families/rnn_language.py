@@ -93,12 +93,11 @@ class LanguageNetwork(Model):
         def steps(
             states: Any, token: Array, count: Any, key: Array, number: Any, *settings: Any
         ) -> tuple[Array, list[Any]]:
-            def step(token: Array, states: Any, done: Array) -> tuple[Array, list[Any]]:
+            def step(token: Array, states: Any, done: Array, noise: Array) -> tuple[Array, list[Any]]:
                 scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
-                here = jax.random.fold_in(key, number + done)
-                return drawn(scores[0, 0].at[0].set(-jnp.inf), here, *settings), states
+                return drawn(scores[0, 0].at[0].set(-jnp.inf), noise, *settings), states
 
-            return written(step, token, states, count)
+            return written(step, token, states, count, key, number, self.tokens)
 
         return compiled(self, steps)
 

@@ -17,7 +17,7 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
-from lamina.families.drawing import compiled, drawn, written
+from lamina.families.drawing import compiled, drawn, noise, written
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.initializers import RandomNormal
 from lamina.kernels.attention import dot_product_attention, self_attention
@@ -252,7 +252,10 @@ class LanguageModel(Model):
         drawn with it, and the settings of :func:`~lamina.families.drawing.drawn`; gives the token that follows, and caches.
         """
 
-        def step(tokens: Array, length: Any, *drawing: Any) -> tuple[Array, list[Cache]]:
+        def step(
+            tokens: Array, length: Any, may_end: Any, key: Array, number: Any, *settings: Any
+        ) -> tuple[Array, list[Cache]]:
+            drawing = (may_end, noise(key, number, self.transformer.vocabulary), *settings)
             return self._following(self.transformer.empty_caches(), tokens, length, 0, *drawing)
 
         return compiled(self, step)
@@ -275,11 +278,10 @@ class LanguageModel(Model):
             number: Any,
             *settings: Any,
         ) -> tuple[Array, list[Cache]]:
-            def step(token: Array, caches: list[Cache], done: Array) -> tuple[Array, list[Cache]]:
-                drawing = (may_end, key, number + done, *settings)
-                return self._following(caches, token[None, None], 1, position + done, *drawing)
+            def step(token: Array, caches: list[Cache], done: Array, noise: Array) -> tuple[Array, list[Cache]]:
+                return self._following(caches, token[None, None], 1, position + done, may_end, noise, *settings)
 
-            return written(step, token, caches, count, end=END)
+            return written(step, token, caches, count, key, number, self.transformer.vocabulary, end=END)
 
         return compiled(self, steps, donate_argnums=1)
 
@@ -290,13 +292,12 @@ class LanguageModel(Model):
         length: Any,
         position: Any,
         may_end: Any,
-        key: Array,
-        number: Any,
+        noise: Array,
         *settings: Any,
     ) -> tuple[Array, list[Cache]]:
         x, caches = self.transformer.advance(tokens, caches, position)
         scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
-        return drawn(writable(scores, may_end), jax.random.fold_in(key, number), *settings), caches
+        return drawn(writable(scores, may_end), noise, *settings), caches
 
     @functools.cached_property
     def likelihoods(self) -> Callable[[np.ndarray], Array]:
