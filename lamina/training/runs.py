@@ -157,7 +157,8 @@ class ArrayRun(Run):
             yield done + stop - start
 
     def _note(self, index: np.ndarray, rows: np.ndarray | None) -> None:
-        self._last = lambda: batch_at(self.device, index, rows)
+        device = self.device  # not the run itself: in a circle with it, the data would stay until the next collection
+        self._last = lambda: batch_at(device, index, rows)
 
 
 class StreamRun(Run):
