@@ -1,3 +1,4 @@
+import gc
 from types import SimpleNamespace
 
 import jax
@@ -532,3 +533,17 @@ def test_a_layer_that_a_callback_frees_learns_from_the_next_epoch_on():
 
     model.fit(x, y, epochs=2, verbose=0, callbacks=lm.callbacks.LambdaCallback(on_epoch_end=free))
     assert seen == [True, False]
+
+
+def test_the_data_go_when_training_ends():
+    x = np.random.default_rng(0).normal(size=(97, 5)).astype("float32")
+    model = lm.Sequential([lm.Input((5,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    gc.collect()
+    gc.disable()  # a circle of references would wait for it
+    try:
+        model.fit(x, x[:, 0], batch_size=10, verbose=0)
+        left = [array for array in jax.live_arrays() if array.shape == x.shape]
+    finally:
+        gc.enable()
+    assert not left
