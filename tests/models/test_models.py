@@ -1,3 +1,7 @@
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -202,3 +206,59 @@ def test_a_column_of_one_number_may_come_without_its_axis():
     model = lm.Sequential([lm.Input((1,)), layers.Dense(2)])
     x = np.arange(5, dtype="float32")
     np.testing.assert_array_equal(model.predict(x), model.predict(x[:, None]))
+
+
+def test_threads_predict_at_once():
+    lm.set_random_seed(0)
+    model = lm.Sequential([lm.Input((4,)), layers.Dense(8, "relu"), layers.BatchNormalization(), layers.Dense(3)])
+    rng = np.random.default_rng(0)
+    several = [rng.normal(size=(n, 4)).astype("float32") for n in (1, 2, 3, 4, 1, 300)] * 4
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(model.predict, several))
+    for x, y in zip(several, found, strict=True):
+        np.testing.assert_array_equal(y, model.predict(x))
+
+
+def test_predictions_leave_nothing_behind():
+    model = lm.Sequential([lm.Input((4,)), layers.Dense(3)])
+    several = [np.ones((n, 4), "float32") for n in (1, 2, 3)]
+
+    def held():
+        gc.collect()
+        return len(gc.get_objects()), len(jax.live_arrays())
+
+    counts = []
+    for _ in range(3):
+        for x in several * 20:
+            model.predict(x)
+        counts.append(held())
+    (objects, arrays), (more, more_arrays) = counts[1:]
+    assert more - objects < 20  # of 60 predictions
+    assert more_arrays == arrays
+
+
+def test_a_change_of_the_model_is_seen_by_predict():
+    x = np.ones((2, 3), "float32")
+    model = lm.Sequential([lm.Input((3,)), layers.Dense(2, use_bias=False)])
+    first = model.predict(x)
+    np.testing.assert_array_equal(model.predict(x), first)
+    model.layers[0].kernel.assign(2 * model.layers[0].kernel.value)
+    np.testing.assert_allclose(model.predict(x), 2 * first, rtol=1e-6)
+    model.layers[0].kernel = lm.Variable(np.zeros((3, 2), "float32"), name="kernel")
+    np.testing.assert_array_equal(model.predict(x), 0 * first)
+
+    class Parts(lm.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = [layers.Dense(3, use_bias=False, kernel_initializer="ones")]
+
+        def call(self, x):
+            for part in self.parts:
+                x = part(x)
+            return x
+
+    parts = Parts()
+    np.testing.assert_array_equal(parts.predict(x), np.full((2, 3), 3))
+    parts.parts.append(layers.Dense(1, use_bias=False, kernel_initializer="ones"))  # which no attribute tells of
+    parts.parts[1].build((None, 3))
+    np.testing.assert_array_equal(parts.predict(x), np.full((2, 1), 9))
