@@ -9,8 +9,10 @@ import torture
 
 def main() -> None:
     """Run them one after the other; the exit status tells whether any failed."""
-    names = sys.argv[1:] or [m.name for m in pkgutil.iter_modules(torture.__path__) if not m.name.startswith("_")]
-    failed = []
+    programs = [m.name for m in pkgutil.iter_modules(torture.__path__) if not m.name.startswith("_")]
+    names, failed = sys.argv[1:] or programs, []
+    if unknown := [name for name in names if name not in programs]:
+        sys.exit(f"there is no program {unknown[0]!r}; there are {', '.join(programs)}")
     for name in names:
         print(f"== {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"torture.{name}"]).returncode:
