@@ -48,7 +48,7 @@ def memory_left() -> int | None:
         import resource
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        used = int(_lines("/proc/self/statm")[0].split()[0]) * resource.getpagesize()
+        used = int(_words("/proc/self/statm")[0]) * resource.getpagesize()
         free = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")) * 1024
     except (ImportError, OSError, ValueError, StopIteration):
         return None
@@ -63,3 +63,7 @@ def memory_left() -> int | None:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_text().split()
