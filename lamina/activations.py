@@ -334,3 +334,15 @@ def get(identifier: Any) -> Any:
     (True, True)
     """
     return linear if identifier is None else registry.get("activations", identifier)
+
+
+def slope_of(activation: Any) -> float | None:
+    """What an activation multiplies negative numbers by, if that is all it does: kernels then do it in passing.
+
+    >>> slope_of(relu), slope_of(None), slope_of(tanh)
+    (0.0, 1.0, None)
+    """
+    return next((slope for known, slope in _SLOPES if activation is known), None)
+
+
+_SLOPES: tuple[tuple[Any, float], ...] = ((None, 1.0), (linear, 1.0), (relu, 0.0), (leaky_relu, 0.2))

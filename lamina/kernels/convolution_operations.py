@@ -21,6 +21,7 @@ from jax import lax
 
 from lamina.core.typing import Array
 from lamina.kernels.operation import Operation, call
+from lamina.kernels.slopes import activate, undo
 
 Arrays = Sequence[Array]
 Wanted = tuple[bool, ...]
@@ -35,24 +36,8 @@ MAX_TAPS, MAX_PATCHES = 128, 2**28
 LARGE = 3e7
 
 
-def _activated(x: Array, bias: Array, slope: float) -> Array:
-    x = x + bias if bias.size else x
-    if slope == 1:
-        return x
-    return jnp.where(x > 0, x, 0) + jnp.where(x != x, x, 0) if slope == 0 else jnp.where(x < 0, slope * x, x)
-
-
-def _undone(gradient: Array, result: Array, slope: float) -> Array:
-    """The gradient in front of the activation, which is told from its result."""
-    if slope == 1:
-        return gradient
-    if slope == 0:
-        return jnp.where(result > 0, gradient, 0)
-    return jnp.where(result < 0, slope * gradient, gradient)
-
-
 def _portable(x: Array, kernel: Array, bias: Array, *, slope: float, **geometry: Any) -> Array:
-    return _activated(_linear(x, kernel, **geometry), bias, slope)
+    return activate(_linear(x, kernel, **geometry), bias, slope)
 
 
 def _linear(
@@ -143,12 +128,12 @@ def _outer_portable(
     slope: float,
     **geometry: Any,
 ) -> Array:
-    inner = _undone(inner, result, undone)
+    inner = undo(inner, result, undone)
     if geometry["groups"] == 1 and max(geometry["strides"]) > 1:
-        return _activated(_interleaved(inner, kernel, lengths, **geometry), bias, slope)
+        return activate(_interleaved(inner, kernel, lengths, **geometry), bias, slope)
     shape = jax.ShapeDtypeStruct((inner.shape[0], *lengths, kernel.shape[-2] * geometry["groups"]), inner.dtype)
     (outer,) = jax.linear_transpose(lambda x: _linear(x, kernel, **geometry), shape)(inner)
-    return _activated(outer, bias, slope)
+    return activate(outer, bias, slope)
 
 
 def _interleaved(
@@ -192,7 +177,7 @@ def _interleaved(
 def _kernel_portable(
     outer: Array, inner: Array, result: Array, *, size: Numbers, undone: float, **geometry: Any
 ) -> tuple[Array, Array]:
-    inner = _undone(inner, result, undone)
+    inner = undo(inner, result, undone)
     shape = jax.ShapeDtypeStruct((*size, outer.shape[-1] // geometry["groups"], inner.shape[-1]), inner.dtype)
     (kernel,) = jax.linear_transpose(lambda kernel: _linear(outer, kernel, **geometry), shape)(inner)
     return kernel, jnp.sum(inner, range(inner.ndim - 1))
@@ -225,10 +210,10 @@ def _outer_gradients(
     **geometry: Any,
 ) -> list[Array | None]:
     (inner, result, kernel, bias), (y,) = primals, results
-    g = _undone(gradients[0], y, slope)
+    g = undo(gradients[0], y, slope)
     found: list[Array | None] = [None, jnp.zeros_like(result), None, None]
     if wanted[0]:
-        found[0] = _undone(CONVOLUTION(g, kernel, jnp.zeros(0, g.dtype), slope=1.0, **geometry), result, undone)
+        found[0] = undo(CONVOLUTION(g, kernel, jnp.zeros(0, g.dtype), slope=1.0, **geometry), result, undone)
     if wanted[2]:
         found[2] = KERNEL(g, inner, result, size=kernel.shape[:-2], undone=undone, **geometry)[0]
     if wanted[3]:
@@ -252,7 +237,7 @@ def _kernel_gradients(
         settings = {"lengths": outer.shape[1:-1], "undone": undone, "slope": 1.0}
         found[0] = OUTER(inner, result, kernel, jnp.zeros(0, inner.dtype), **settings, **geometry)
     if wanted[1]:
-        found[1] = _undone(CONVOLUTION(outer, kernel, bias, slope=1.0, **geometry), result, undone)
+        found[1] = undo(CONVOLUTION(outer, kernel, bias, slope=1.0, **geometry), result, undone)
     return found
 
 

@@ -1,28 +1,35 @@
-"""The product of a dense layer. XLA's own is fast, except for the kernel's gradient, which has a native form."""
+"""A dense layer. Products are XLA's, which are fast, but for single rows, small layers and the kernel's gradient."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
+from lamina.kernels.slopes import activate, undo
 
-#: rows from which on the native gradient is faster than XLA's
+#: rows from which on the native gradient of a kernel is faster than XLA's
 ENOUGH_ROWS = 8
+#: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
+SMALL = 1 << 17
 
 
 def dense(
     x: Real[Array, "*batch inputs"],
     kernel: Real[Array, "inputs outputs"],
     bias: Real[Array, " outputs"] | None = None,
+    slope: float = 1.0,
 ) -> Real[Array, "*batch outputs"]:
-    """``x @ kernel + bias``.
+    r""":math:`\sigma(x W + b)`.
 
     Args:
         x: shape ``(..., inputs)``.
-        kernel: shape ``(inputs, outputs)``.
-        bias: shape ``(outputs,)``.
+        kernel: :math:`W`, of shape ``(inputs, outputs)``.
+        bias: :math:`b`, of shape ``(outputs,)``.
+        slope: what :math:`\sigma` multiplies negative numbers by: 0 makes it the rectified linear unit.
 
     Returns:
         Shape ``(..., outputs)``.
@@ -30,46 +37,78 @@ def dense(
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])).tolist()
     [[11.5]]
     """
-    return DENSE(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias)
+    return DENSE(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias, slope=float(slope))
 
 
-def _portable(x: Array, kernel: Array, bias: Array) -> Array:
-    y = jnp.matmul(x, kernel)
-    return y + bias if bias.size else y
+def _portable(x: Array, kernel: Array, bias: Array, *, slope: float) -> Array:
+    return activate(jnp.matmul(x, kernel), bias, slope)
 
 
-def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
+def _native(x: Array, kernel: Array, bias: Array, *, slope: float) -> Any:
+    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), "float32")
+    y = call("dense", shape, _rows(x), kernel, bias, slope=np.float32(slope))
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def _count(x: Any) -> int:
+    return math.prod(x.shape[:-1])
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(_count(x), x.shape[-1])
+
+
+def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
+    return _floats(x, kernel, *others) and (_count(x) == 1 or _count(x) * kernel.size <= SMALL)
+
+
+def _floats(*arrays: Any) -> bool:
+    return all(array.dtype == "float32" for array in arrays) and arrays[0].size > 0 and arrays[1].size > 0
+
+
+def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
     (x, kernel, bias), (g,) = primals, gradients
-    found: list[Any] = [None, None, bias]
-    if wanted[0]:
-        found[0] = jnp.matmul(g, kernel.T).astype(x.dtype)
-    if wanted[1] or wanted[2]:
-        rows = (a.reshape(-1, a.shape[-1]) for a in (x, g))
-        found[1], total = DENSE_GRADIENT(*rows)
-        found[1] = found[1].astype(kernel.dtype)
-        found[2] = total.astype(bias.dtype) if bias.size else bias
-    return found
+    result = jnp.zeros(0, g.dtype) if slope == 1 else _rows(results[0])
+    of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), slope=slope, back=wanted[0])
+    return [
+        of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
+        of_kernel.astype(kernel.dtype),
+        of_bias.astype(bias.dtype) if bias.size else bias,
+    ]
 
 
-def _gradient_portable(x: Array, gradient: Array) -> tuple[Array, Array]:
-    return jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
+def _gradient_portable(
+    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool
+) -> tuple[Array, Array, Array]:
+    gradient = undo(gradient, result, slope)
+    return _back(gradient, kernel, back), jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
 
 
-def _gradient_native(x: Array, gradient: Array) -> Any:
-    shapes = [(x.shape[1], gradient.shape[1]), (gradient.shape[1],)]
-    return call("dense_gradient", [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes], x, gradient)
+def _back(gradient: Array, kernel: Array, back: bool) -> Array:
+    return jnp.matmul(gradient, kernel.T) if back else jnp.zeros((0, kernel.shape[0]), gradient.dtype)
 
 
-def _gradient_supports(x: Any, gradient: Any) -> bool:
-    return x.dtype == gradient.dtype == "float32" and x.shape[0] >= ENOUGH_ROWS and x.size > 0 and gradient.size > 0
+def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool) -> Any:
+    outputs = kernel.shape[1]
+    shapes = [
+        jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
+    ]
+    if _supports(x, kernel):
+        return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
+    gradient = undo(gradient, result, slope)
+    return _back(gradient, kernel, back), *call("dense_gradient", shapes[1:], x, gradient)
 
 
-DENSE = Operation("dense", _portable, backward=_gradients)
+def _gradient_supports(x: Any, *others: Any, **settings: Any) -> bool:
+    return _floats(x, *others) and (_count(x) >= ENOUGH_ROWS or _supports(x, *others))
+
+
+DENSE = Operation("dense", _portable, native=_native, targets=["dense"], supports=_supports, backward=_gradients)
 DENSE_GRADIENT = Operation(
     "dense_gradient",
     _gradient_portable,
     multiple=True,
     native=_gradient_native,
-    targets=["dense_gradient"],
+    targets=["dense_gradient", "small_dense_gradient"],
     supports=_gradient_supports,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lamina.activations import leaky_relu, relu
+from lamina.activations import slope_of
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
@@ -29,8 +29,6 @@ __all__ = [
 
 Sizes = int | Sequence[int]
 Activation = str | Callable[[Array], Array] | None
-#: activations that the kernels apply in passing, and what they multiply negative numbers by
-SLOPES: tuple[tuple[Any, float], ...] = ((None, 1.0), (relu, 0.0), (leaky_relu, 0.2))
 
 
 class BaseConv(Spatial):
@@ -107,7 +105,7 @@ class BaseConv(Spatial):
 
     def convolved(self, kernel: Callable[..., Array], inputs: Array, *settings: Any) -> Array:
         """What the kernel makes of the inputs, with bias and activation, in the layer's own order of axes."""
-        slope = next((slope for activation, slope in SLOPES if activation is self.activation), None)
+        slope = slope_of(self.activation)
         bias = self.bias.value if self.use_bias else None
         passing = {"bias": bias, "slope": 1.0 if slope is None else slope}
         x = self.own_format(kernel(self.channels_last(inputs), self.kernel.value, *settings, **passing))

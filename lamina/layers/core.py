@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from lamina.activations import slope_of
 from lamina.core import registry
 from lamina.core.config import config
 from lamina.core.errors import ConfigError
@@ -115,8 +116,10 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Array) -> Array:
-        x = dense(inputs, self.kernel.value, self.bias.value if self.use_bias else None)
-        return x if self.activation is None else self.activation(x)
+        slope = slope_of(self.activation)
+        bias = self.bias.value if self.use_bias else None
+        x = dense(inputs, self.kernel.value, bias, 1.0 if slope is None else slope)
+        return x if slope is not None else self.activation(x)
 
 
 @layer

@@ -1,8 +1,9 @@
-// The gradients of a dense layer's kernel and bias, x^T g and the sum of the rows of g, in one pass over both, without
-// writing either of them the other way round.
+// Dense layers. The gradients of a large one's kernel and bias, x^T g and the sum of the rows of g, in one pass over both,
+// without writing either of them the other way round; and small layers forward and back, whole in one call each.
 
 #include <algorithm>
 
+#include "functions.h"
 #include "handlers.h"
 #include "scratch.h"
 #include "tiles.h"
@@ -14,6 +15,8 @@ namespace {
 constexpr int64_t AT_ONCE = 256, INPUTS = 48;
 // Products of fewer numbers are done before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 17;
+// For one row, so many vectors of a row of the kernel are read in one go, and so many columns are a thread's part.
+constexpr int64_t RUN = REGISTERS == 32 ? 16 : 8, COLUMNS = 16 * LANES;
 
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut kernel, FloatsOut bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
@@ -53,6 +56,100 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, Float
   parallel_for(pool, parts, body, threads);
   return ffi::Error::Success();
 }
+
+
+// The whole vectors of columns from `begin` to `end` of one row: out = row * kernel.
+void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
+  auto run = [&](auto kernel_of_width, int64_t width) {
+    for (; begin + width <= end; begin += width)
+      kernel_of_width(row, depth, depth, kernel.values + begin * LANES, kernel.step, out + begin * LANES, 0, false);
+  };
+  run(tile<Contiguous::ROWS, 1, RUN>, RUN);
+  run(tile<Contiguous::ROWS, 1, 4>, 4);
+  run(tile<Contiguous::ROWS, 1, 1>, 1);
+}
+
+// activated(x kernel + bias), of few rows or a small kernel.
+ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
+  int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
+  bool large = inputs * outputs >= WORTH_THREADS;
+  int64_t parts = large ? (outputs + COLUMNS - 1) / COLUMNS : 1;
+  auto body = [&](int64_t part) {
+    int64_t begin = share(count, part, parts), end = share(count, part + 1, parts), valid = std::min(end, whole);
+    Scratch scratch((inputs + rows) * LANES);
+    const float* given = x.typed_data();
+    float *values = out->typed_data(), *columns = scratch.take(inputs * LANES), *sums = scratch.take(rows * LANES);
+    Rows<const float> right{kernel.typed_data(), outputs};
+    if (rows == 1)
+      row_product(given, right, inputs, begin, valid, values);
+    else
+      multiply<Contiguous::ROWS>({given, inputs}, {right.values + begin * LANES, outputs}, rows, inputs, valid - begin,
+                                 {values + begin * LANES, outputs}, false);
+    if (end > whole) {  // the columns that fill no vector
+      for (int64_t k = 0; k < inputs; k++) store(columns + k * LANES, load(right.values + k * outputs + whole * LANES, rest));
+      multiply<Contiguous::ROWS>({given, inputs}, {columns, LANES}, rows, inputs, 1, {sums, LANES}, false);
+    }
+    for (int64_t row = 0; row < rows; row++)
+      for (int64_t v = begin; v < end; v++) {
+        float* to = values + row * outputs + v * LANES;
+        Vector sum = v < whole ? load(to) : load(sums + row * LANES);
+        if (bias.element_count()) sum += load(bias.typed_data() + v * LANES, outputs - v * LANES);
+        store(to, activated(sum, slope), outputs - v * LANES);
+      }
+  };
+  parallel_for(pool, parts, body);
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(dense, dense,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
+
+// The gradients of a small layer: of the input, where there is a place for it, of the kernel and of the bias.
+ffi::Error small_dense_gradient(Floats x, Floats kernel, Floats result, Floats gradient, FloatsOut of_x, FloatsOut of_kernel,
+                                FloatsOut of_bias, float slope) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
+  int64_t wide = vectors(outputs) * LANES, wide_inputs = vectors(inputs) * LANES;
+  Scratch scratch(rows * wide + inputs * wide + outputs * wide_inputs + rows * wide_inputs);
+  float* undone = scratch.take(rows * wide);  // the gradient in front of the activation
+  for (int64_t v = 0; v < outputs; v += LANES) {
+    Vector sum{};
+    for (int64_t row = 0; row < rows; row++) {
+      Vector g = load(gradient.typed_data() + row * outputs + v, outputs - v);
+      if (slope != 1.0f) {
+        Vector y = load(result.typed_data() + row * outputs + v, outputs - v);
+        g = slope == 0.0f ? (y > 0.0f ? g : Vector{}) : (y < 0.0f ? g * slope : g);
+      }
+      store(undone + row * wide + v, g);
+      sum += g;
+    }
+    store(of_bias->typed_data() + v, sum, outputs - v);
+  }
+  bool ragged = outputs % LANES, ragged_inputs = inputs % LANES;
+  float* total = ragged ? scratch.take(inputs * wide) : of_kernel->typed_data();
+  multiply<Contiguous::COLUMNS>({x.typed_data(), inputs}, {undone, wide}, inputs, rows, wide / LANES, {total, wide}, false);
+  if (ragged)
+    for (int64_t i = 0; i < inputs; i++)
+      std::memcpy(of_kernel->typed_data() + i * outputs, total + i * wide, outputs * sizeof(float));
+  if (of_x->element_count() == 0) return ffi::Error::Success();
+  float* transposed = scratch.take(outputs * wide_inputs);
+  for (int64_t n = 0; n < outputs; n++)
+    for (int64_t k = 0; k < wide_inputs; k++)
+      transposed[n * wide_inputs + k] = k < inputs ? kernel.typed_data()[k * outputs + n] : 0.0f;
+  float* back = ragged_inputs ? scratch.take(rows * wide_inputs) : of_x->typed_data();
+  multiply<Contiguous::ROWS>({undone, wide}, {transposed, wide_inputs}, rows, outputs, wide_inputs / LANES,
+                             {back, wide_inputs}, false);
+  if (ragged_inputs)
+    for (int64_t row = 0; row < rows; row++)
+      std::memcpy(of_x->typed_data() + row * inputs, back + row * wide_inputs, inputs * sizeof(float));
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
+               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Attr<float>("slope"));
 
 LAMINA_HANDLER(dense_gradient, dense_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()
