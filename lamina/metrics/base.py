@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core import allowance, registry
 from lamina.core.config import config
@@ -135,7 +136,7 @@ class Metric(Module):
     def reset_state(self) -> None:
         """Forget everything."""
         for variable in self.variables:
-            variable.assign(jnp.zeros(variable.shape, variable.raw.dtype))
+            variable.assign(np.zeros(variable.shape, variable.raw.dtype))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Array:
         self.update_state(*args, **kwargs)

@@ -97,9 +97,12 @@ def test_the_length_of_a_dispatch_changes_nothing(monkeypatch):
     assert results[0][1:] == results[1][1:]
 
 
-def test_dispatches_are_of_equal_length_and_within_their_limit():
+def test_dispatches_are_of_equal_length_and_within_their_limit(monkeypatch):
     step = SimpleNamespace(flops=1e6, finish=None, results={})
     row = {"x": np.zeros((10, 1 << 17), "float32")}  # 512 KiB
+    monkeypatch.setattr(drivers, "_costs", lambda data: drivers.CPU)
+    assert drivers.Driver(step, row, "scan", steps=100, batch=1000).chunk == 100  # batches are gathered one by one
+    monkeypatch.setattr(drivers, "_costs", lambda data: drivers.PORTABLE)
     assert drivers.Driver(step, row, "scan", steps=100, batch=2).chunk == 50  # 64 MiB hold 64 steps
     assert drivers.Driver(step, row, "scan", steps=60, batch=2).chunk == 60
     assert drivers.Driver(step, row, "scan", steps=60, batch=1000).chunk == 1
