@@ -46,6 +46,7 @@ class Graph:
         self.host_calls = _host_calls(self.calls)
         hosted = {id(call) for call in self.host_calls}
         self._compiled_calls = [call for call in self.calls if id(call) not in hosted]
+        self._checking_calls = [call for call in self.calls if hasattr(call.operation, "check_values")]
         self.border = self._border()
 
     def _border(self) -> list[SymbolicTensor]:
@@ -93,13 +94,13 @@ class Graph:
 
     def check_values(self, inputs: Any) -> None:
         """Let the layers that the inputs go to look at whole arrays, where they have something to say about values."""
-        if self.host_calls:
+        if self.host_calls or not self._checking_calls:
             return
         values = {id(symbol): array for symbol, array in zip(self.input_list, self._ordered(inputs), strict=True)}
-        for call in self.calls:
-            check = getattr(call.operation, "check_values", None)
-            if check is not None and call.args and id(call.args[0]) in values:
-                check(np.asarray(values[id(call.args[0])]))
+        for call in self._checking_calls:
+            if call.args and id(call.args[0]) in values:
+                checker: Any = call.operation
+                checker.check_values(np.asarray(values[id(call.args[0])]))
 
     def _ordered(self, inputs: Any) -> list[Any]:
         """The arrays in the order of :attr:`input_list`, matched by name where a dictionary is given."""

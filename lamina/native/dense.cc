@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t AT_ONCE = 256, INPUTS = 48;
 // Products of fewer numbers are done before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 17;
+// The same for products with few rows, where a thread that has to be woken up costs more than it saves.
+constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many vectors of a row of the kernel are read in one go, and so many columns are a thread's part.
 constexpr int64_t RUN = REGISTERS == 32 ? 16 : 8, COLUMNS = 16 * LANES;
 
@@ -73,7 +75,7 @@ void row_product(const float* row, Rows<const float> kernel, int64_t depth, int6
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
-  bool large = inputs * outputs >= WORTH_THREADS;
+  bool large = inputs * outputs >= WORTH_THREADS_FOR_ROWS;
   int64_t parts = large ? (outputs + COLUMNS - 1) / COLUMNS : 1;
   auto body = [&](int64_t part) {
     int64_t begin = share(count, part, parts), end = share(count, part + 1, parts), valid = std::min(end, whole);

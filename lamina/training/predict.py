@@ -84,7 +84,8 @@ class Ready:
     def __call__(self, x: np.ndarray) -> Any:
         """The predictions for ``x``, as NumPy arrays."""
         constant = {path: self.step.variables[path].stored for path in self.step.constant}
-        return jax.tree.map(np.asarray, self.program({}, constant, x)[1])
+        found = self.program({}, constant, x)[1]
+        return np.asarray(found) if isinstance(found, jax.Array) else jax.tree.map(np.asarray, found)
 
 
 class Compiled:
