@@ -1,41 +1,59 @@
-"""Rows picked out of several arrays at once: the batches of arrays that lie on the device."""
+"""Rows of arrays that lie in the host's memory, read there by programs that run on a CPU."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from lamina import native
 from lamina.core.typing import Array
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import call
+
+#: where an array of NumPy begins that JAX takes as it is
+ALIGNED = 64
 
 
-def gather_rows(index: Array | np.ndarray, arrays: Sequence[Array]) -> tuple[Array, ...]:
+def can_gather_rows() -> bool:
+    """Whether programs can read the host's memory: they run on a CPU, and the kernel for it was built."""
+    return jax.default_backend() == "cpu" and "gather_rows" in native.load()[1]
+
+
+class _Memory(bytearray):
+    """Memory for numbers that keeps arrays."""
+
+    kept: Sequence[np.ndarray]
+
+
+def places_of(arrays: Sequence[np.ndarray]) -> Array:
+    """Where arrays lie, for :func:`gather_rows`.
+
+    Args:
+        arrays: whose rows follow each other in memory.
+
+    Returns:
+        uint32, of shape ``(arrays, 3)``: the lower and the upper half of the address, and the number of rows. It keeps the
+        arrays, and is itself kept by the programs that are given it, until they have run.
+    """
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ValueError("the rows of the arrays do not follow each other")
+    memory = _Memory(ALIGNED + 12 * len(arrays))
+    memory.kept = arrays
+    whole = np.frombuffer(memory, "uint8")
+    places = whole[-whole.ctypes.data % ALIGNED :][: 12 * len(arrays)].view("uint32").reshape(-1, 3)
+    for place, array in zip(places, arrays, strict=True):
+        place[:] = array.ctypes.data & 0xFFFFFFFF, array.ctypes.data >> 32, len(array)
+    return jax.device_put(places, may_alias=True)  # it is aligned, so it is not copied
+
+
+def gather_rows(index: Any, places: Any, rows: Sequence[jax.ShapeDtypeStruct]) -> tuple[Array, ...]:
     """``array[index]`` for each of the arrays.
 
     Args:
         index: int32, of one axis; from 0 to the arrays' length less 1.
-        arrays: of the same length.
-
-    >>> [part.tolist() for part in gather_rows(jax.numpy.array([2, 0]), [jax.numpy.arange(3), jax.numpy.eye(3)[:, :2]])]
-    [[2, 0], [[0.0, 0.0], [1.0, 0.0]]]
+        places: where the arrays lie.
+        rows: the shape and dtype of a row of each.
     """
-    return GATHER_ROWS(index, *arrays)
-
-
-def _portable(index: Array, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(array[index] for array in arrays)
-
-
-def _native(index: Array, *arrays: Array) -> Any:
-    shapes = [jax.ShapeDtypeStruct((*index.shape, *array.shape[1:]), array.dtype) for array in arrays]
-    return call("gather_rows", shapes, index, *arrays)
-
-
-def _supports(index: Any, *arrays: Any) -> bool:
-    return index.dtype == "int32" and index.ndim == 1 and all(array.size > 0 for array in arrays)
-
-
-GATHER_ROWS = Operation(
-    "gather_rows", _portable, multiple=True, native=_native, targets=["gather_rows"], supports=_supports
-)
+    shapes = [jax.ShapeDtypeStruct((*index.shape, *row.shape), row.dtype) for row in rows]
+    return tuple(call("gather_rows", shapes, jnp.asarray(index), jnp.asarray(places)))

@@ -1,4 +1,4 @@
-// Rows picked out of arrays by their numbers, from several arrays at once.
+// Batches: rows picked by their numbers out of arrays that lie in the host's memory.
 
 #include <cstring>
 
@@ -9,22 +9,24 @@ namespace {
 
 // Copies of fewer bytes are done before another thread is awake; and so many rows ahead are sent for.
 constexpr int64_t WORTH_THREADS = 1 << 18, AHEAD = 8;
+// What tells where an array is: the lower and the upper half of its address, and its number of rows.
+constexpr int64_t PLACE = 3;
 
-// out[i] = arrays[number[i]] for each of the arrays; numbers past the ends are those of the ends.
-ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi::RemainingArgs arrays, ffi::RemainingRets out) {
+// out[a][i] = row numbers[i] of the array at places[a]; numbers past the ends are those of the ends.
+ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi::Buffer<ffi::U32> places, ffi::RemainingRets out) {
   int64_t count = numbers.element_count();
-  for (size_t a = 0; a < arrays.size(); a++) {
-    ffi::AnyBuffer from = arrays.get<ffi::AnyBuffer>(a).value(), to = *out.get<ffi::AnyBuffer>(a).value();
-    int64_t rows = from.dimensions()[0], size = from.size_bytes() / rows;
-    auto row = [&](int64_t i) {
-      int64_t number = std::clamp<int64_t>(numbers.typed_data()[i], 0, rows - 1);
-      return static_cast<const char*>(from.untyped_data()) + number * size;
-    };
+  for (size_t a = 0; a < out.size(); a++) {
+    const uint32_t* place = places.typed_data() + a * PLACE;
+    auto from = reinterpret_cast<const char*>(static_cast<uintptr_t>(place[0]) | static_cast<uint64_t>(place[1]) << 32);
+    ffi::AnyBuffer result = *out.get<ffi::AnyBuffer>(a).value();
+    auto to = static_cast<char*>(result.untyped_data());
+    int64_t rows = place[2], size = result.size_bytes() / count;
+    auto row = [&](int64_t i) { return from + std::clamp<int64_t>(numbers.typed_data()[i], 0, rows - 1) * size; };
     int64_t parts = count * size < WORTH_THREADS ? 1 : std::min<int64_t>(count, 4 * pool.num_threads());
     auto body = [&](int64_t part) {
       for (int64_t i = share(count, part, parts), end = share(count, part + 1, parts); i < end; i++) {
         if (i + AHEAD < end) __builtin_prefetch(row(i + AHEAD));
-        std::memcpy(static_cast<char*>(to.untyped_data()) + i * size, row(i), size);
+        std::memcpy(to + i * size, row(i), size);
       }
     };
     parallel_for(pool, parts, body);
@@ -33,7 +35,8 @@ ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi:
 }
 
 LAMINA_HANDLER(gather_rows, gather_rows,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::S32>>().RemainingArgs().RemainingRets());
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::S32>>().Arg<ffi::Buffer<ffi::U32>>()
+                   .RemainingRets());
 
 }  // namespace
 }  // namespace lamina

@@ -15,7 +15,7 @@ import numpy as np
 
 from lamina import native
 from lamina.core.loops import looping
-from lamina.kernels.gather import gather_rows
+from lamina.training.examples import Examples, Layout
 from lamina.training.step import State, Step, copied
 
 
@@ -48,7 +48,7 @@ class Driver:
 
     Args:
         step: the pure step.
-        data: the arrays that batches are gathered from by index; ``None`` where batches are handed over.
+        data: what batches are gathered from by index; ``None`` where batches are handed over.
         kind: ``"scan"`` or ``"loop"``; chosen by the cost of a step if not given.
         steps: how many steps are run in a row, as a rule: those of an epoch.
         batch: how many examples a step takes.
@@ -58,17 +58,15 @@ class Driver:
     """
 
     def __init__(
-        self, step: Step, data: Any = None, kind: str | None = None, *, steps: int = 1, batch: int = 1
+        self, step: Step, data: Examples | None = None, kind: str | None = None, *, steps: int = 1, batch: int = 1
     ) -> None:
-        self.step = step
-        self.data = None if data is None else jax.tree.map(jnp.asarray, data)
-        self.costs = costs = _costs(self.data)
+        self.step, self.data = step, data
+        self.costs = costs = _costs(data)
         self.kind = kind or ("scan" if data is not None and step.flops < costs.scan_below else "loop")
         self.chunk = 1
-        if self.kind == "scan":
+        if self.kind == "scan" and data is not None:
             by_time = DISPATCH_SECONDS / (costs.step_seconds + step.flops / costs.speed)
-            by_size = DISPATCH_BYTES / (batch * sum(a.nbytes / len(a) for a in jax.tree.leaves(self.data)))
-            by_size = math.inf if costs is CPU else by_size
+            by_size = math.inf if data.layout.hosted else DISPATCH_BYTES / (batch * data.row_bytes)
             dispatches = math.ceil(steps / max(min(by_time, by_size), 1))
             self.chunk = math.ceil(steps / dispatches)  # all of a length, or the last one would be mostly padding
         self.changing: State = {}
@@ -96,15 +94,16 @@ class Driver:
             rows: which of them count, of the same shape; ``None`` if all do.
         """
         count = len(indices)
+        assert self.data is not None
+        layout = self.data.layout
         if self.kind == "scan":
             missing = [(0, self.chunk - count), (0, 0)]
             at = (np.pad(indices, missing), None if rows is None else np.pad(rows, missing))
-            program = self._program("scan", functools.partial(_many, in_steps=self.costs is CPU))
-            self._advance(program, self.data, at, np.int32(count))
+            self._advance(self._program("scan", _many, layout), self.data.arguments, at, np.int32(count))
         else:
             for i in range(count):
                 at = (indices[i], None if rows is None else rows[i])
-                self._advance(self._program("gathered", _gathered), self.data, at)
+                self._advance(self._program("gathered", _gathered, layout), self.data.arguments, at)
         self.steps += count
 
     def run_batch(self, batch: Any) -> None:
@@ -114,11 +113,10 @@ class Driver:
 
     def _refresh(self) -> None:
         # Takes up what was assigned to variables from outside, by a callback for one: as copies, as a step gives the
-        # memory of its state away.
+        # memory of its state away; and not as NumPy's, whose memory is not JAX's to give.
         held = {path: self.step.variables[path].stored for path in self.step.changing}
         new = {path: value for path, value in held.items() if value is not self.changing.get(path)}
-        # NumPy's copies take an eighth of the time.
-        self.changing |= copied(new) if self.costs is ACCELERATOR else {path: np.array(v) for path, v in new.items()}
+        self.changing |= copied(new)
         self.constant = {path: self.step.variables[path].stored for path in self.step.constant}
 
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
@@ -129,25 +127,18 @@ class Driver:
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
 
-    def _program(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-        if name not in self.step.programs:
-            self.step.programs[name] = jax.jit(functools.partial(make, self.step), donate_argnums=0)
-        return self.step.programs[name]
+    def _program(self, name: str, make: Callable[..., Any], *settings: Any) -> Callable[..., Any]:
+        key = (name, *settings)
+        if key not in self.step.programs:
+            self.step.programs[key] = jax.jit(functools.partial(make, self.step, *settings), donate_argnums=0)
+        return self.step.programs[key]
 
 
-def _costs(data: Any) -> Costs:
+def _costs(data: Examples | None) -> Costs:
     """What steps cost on the device that holds the data, or that computes where batches are handed over."""
-    held = {device.platform for leaf in jax.tree.leaves(data) for device in leaf.devices()} or {jax.default_backend()}
-    if held == {"cpu"}:
+    if (data.platforms if data else {jax.default_backend()}) == {"cpu"}:
         return CPU if native.load()[1] else PORTABLE
     return ACCELERATOR
-
-
-def batch_at(data: Any, index: Any, rows: Any) -> Any:
-    """The batch at ``index``; with ``rows``, a pair of the batch and which of its rows count."""
-    leaves, structure = jax.tree.flatten(data)
-    batch = jax.tree.unflatten(structure, gather_rows(index, leaves))
-    return batch if rows is None else (batch, rows)
 
 
 def _once(step: Step, carry: tuple[State, Logs], constant: State, batch: Any) -> tuple[State, Logs]:
@@ -170,33 +161,36 @@ def _finished(step: Step, carry: tuple[State, Logs], constant: State) -> tuple[S
     return changing, (step.logs(changing, constant), total)
 
 
-def _gathered(step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any) -> tuple[State, Logs]:
-    return _once(step, carry, constant, batch_at(data, *at))
+def _gathered(
+    step: Step, layout: Layout, carry: tuple[State, Logs], constant: State, data: Any, at: Any
+) -> tuple[State, Logs]:
+    return _once(step, carry, constant, _with_rows(layout.gather(data, at[0]), at[1]))
 
 
 def _many(
-    step: Step, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any, *, in_steps: bool
+    step: Step, layout: Layout, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any
 ) -> tuple[State, Logs]:
-    # A loop whose length is an argument, so that one program serves every number of steps. Batches are gathered in each step
-    # where that costs nothing of its own, and all at once elsewhere.
-    batches = None if in_steps else _batches_at(data, *at)
+    # A loop whose length is an argument, so that one program serves every number of steps. XLA's own gathering costs more than
+    # a small step, so it is done for all of them at once.
+    indices, rows = at
+    batches = None if layout.hosted else layout.gather(data, indices)
 
     def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
-        here = jax.tree.map(lambda a: a[i], at if in_steps else batches)
-        return _advanced(step, carry, constant, batch_at(data, *here) if in_steps else here)
+        batch = layout.gather(data, indices[i]) if layout.hosted else jax.tree.map(lambda a: a[i], batches)
+        return _advanced(step, carry, constant, _with_rows(batch, None if rows is None else rows[i]))
 
     with looping():
         carry = jax.lax.fori_loop(0, count, body, carry)
     return _finished(step, carry, constant)
 
 
-def _batches_at(data: Any, indices: Any, rows: Any) -> Any:
-    batches = jax.tree.map(lambda a: a[indices], data)
-    return batches if rows is None else (batches, rows)
+def _with_rows(batch: Any, rows: Any) -> Any:
+    """The batch; where not all of its rows count, with which do."""
+    return batch if rows is None else (batch, rows)
 
 
 def _zeros(step: Step) -> Logs:
     return (
-        {name: np.zeros((), value.dtype) for name, value in step.results.items()},
-        {name: np.zeros((), "float32") for name in step.results if step.finish is None},
+        {name: jnp.zeros((), value.dtype) for name, value in step.results.items()},
+        {name: jnp.zeros((), "float32") for name in step.results if step.finish is None},
     )

@@ -16,12 +16,12 @@ from lamina.training.callback import Callback, Logs
 from lamina.training.callbacks import Recorder
 from lamina.training.checkpoint import Checkpoint
 from lamina.training.drivers import Driver
+from lamina.training.examples import Examples
 from lamina.training.finite import NotFinite
 from lamina.training.history import History
 from lamina.training.progress import ProgressBar
 from lamina.training.runs import ArrayRun, Run, StreamRun
 from lamina.training.session import Session, Start
-from lamina.training.step import shapes_of
 
 #: seconds between two looks at the numbers on the device
 LOOK_EVERY = 0.25
@@ -247,16 +247,16 @@ def evaluate(
         return stream.logs()
     size = data.size if steps is None else min(data.size, steps * data.batch_size)
     batch = min(data.batch_size, size)
-    device = jax.tree.map(jnp.asarray, data.tree)
+    examples = Examples(data.tree)
     whole, rest = divmod(size, batch)
     pads = bool(rest) and model.may_pad(testing=True)
-    example = shapes_of(device, batch)
+    example = examples.shapes(batch)
     run = Run(model)
     if whole or pads:
         weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
         count = whole + bool(pads)
         step = model.step("padded_test" if pads else "test", weighted)
-        driver = run.drivers[step] = Driver(step, device, steps=count, batch=batch)
+        driver = run.drivers[step] = Driver(step, examples, steps=count, batch=batch)
         indices = np.minimum(np.arange(count * batch, dtype="int32"), size - 1).reshape(count, batch)
         rows = (np.arange(count * batch) < size).astype("float32").reshape(count, batch) if pads else None
         for first in range(0, count, driver.chunk):
@@ -264,8 +264,8 @@ def evaluate(
             driver.run(indices[part], None if rows is None else rows[part])
             look()
     if rest and not pads:
-        step = model.step("test", shapes_of(device, rest))
-        run.drivers[step] = Driver(step, device, "loop")
+        step = model.step("test", examples.shapes(rest))
+        run.drivers[step] = Driver(step, examples, "loop")
         run.drivers[step].run(np.arange(whole * batch, size, dtype="int32")[None])
     return run.logs()
 

@@ -11,7 +11,8 @@ from lamina.data.batches import ArrayData, StreamData
 from lamina.layers.host import Prepared
 from lamina.training.callback import Logs
 from lamina.training.checks import check_batch
-from lamina.training.drivers import Driver, batch_at
+from lamina.training.drivers import Driver
+from lamina.training.examples import Examples
 from lamina.training.step import Step, shapes_of
 
 
@@ -93,21 +94,21 @@ class ArrayRun(Run):
         self.data, self.kind, self.steps = data, kind, steps or data.steps
         self.batch = min(data.batch_size, data.size)
         self.pads = bool(data.size % self.batch) and model.may_pad()
-        self.device = jax.tree.map(jnp.asarray, data.tree)
+        self.examples = Examples(data.tree)
         #: steps in a dispatch, where that is not for the driver to choose
         self.chunk: int | None = None
         self._main()
 
     def _main(self) -> Driver:
-        example = shapes_of(self.device, self.batch)
+        example = self.examples.shapes(self.batch)
         if self.pads:
             example = (example, jax.ShapeDtypeStruct((self.batch,), jnp.float32))
         return self._driver("padded" if self.pads else "train", example)
 
     def _make(self, step: Step, example: Any) -> Driver:
         if len(jax.tree.leaves(example)[0].shape) and jax.tree.leaves(example)[0].shape[0] != self.batch:
-            return Driver(step, self.device, "loop")  # the rest of an epoch
-        return Driver(step, self.device, self.kind, steps=self.steps, batch=self.batch)
+            return Driver(step, self.examples, "loop")  # the rest of an epoch
+        return Driver(step, self.examples, self.kind, steps=self.steps, batch=self.batch)
 
     def epoch(self, epoch: int, steps: int | None, one_by_one: bool = False, done: int = 0) -> Iterator[int]:
         """Run one epoch; yields how many steps are done, after every dispatch.
@@ -153,12 +154,14 @@ class ArrayRun(Run):
             # rows mix (batch normalization, a train_step of one's own): the rest is a batch of its own size
             index = order[whole * batch :]
             self._note(index, None)
-            self._driver("train", shapes_of(self.device, len(index))).run(index[None])
+            self._driver("train", self.examples.shapes(len(index))).run(index[None])
             yield done + stop - start
 
     def _note(self, index: np.ndarray, rows: np.ndarray | None) -> None:
-        device = self.device  # not the run itself: in a circle with it, the data would stay until the next collection
-        self._last = lambda: batch_at(device, index, rows)
+        examples = (
+            self.examples
+        )  # not the run itself: in a circle with it, the data would stay until the next collection
+        self._last = lambda: examples.at(index) if rows is None else (examples.at(index), rows)
 
 
 class StreamRun(Run):

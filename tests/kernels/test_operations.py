@@ -9,7 +9,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import convolution, crossentropy, dense, gather, normalization, pooling
+from lamina.kernels import convolution, crossentropy, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
@@ -130,22 +130,6 @@ def test_crossentropy_against_the_portable_form(rows, classes):
     np.testing.assert_allclose(gradient, exact_gradient, rtol=0, atol=2e-6)
     scores[2, 1] = np.nan
     assert np.isnan(jax.jit(with_gradient)(scores)[0][2])
-
-
-@NATIVE
-def test_rows_of_any_type_and_size_are_gathered():
-    rng = np.random.default_rng(0)
-    arrays = [
-        rng.integers(0, 255, (50, 3), dtype="uint8"),
-        rng.integers(0, 2, 50).astype(bool),
-        rng.normal(size=(50, 2, 5)).astype(jnp.bfloat16),
-        rng.normal(size=(50, 9999)).astype("float32"),  # enough for several threads
-    ]
-    index = rng.integers(0, 50, 33).astype("int32")
-    assert gather.GATHER_ROWS.is_native(index, *arrays)
-    for found, array in zip(jax.jit(gather.gather_rows)(index, arrays), arrays, strict=True):
-        np.testing.assert_array_equal(found, array[index])
-    assert not gather.GATHER_ROWS.is_native(index, np.zeros((0, 3)))
 
 
 @NATIVE

@@ -10,7 +10,7 @@ import pytest
 import lamina as lm
 from lamina import layers
 from lamina.core.errors import ConfigError, DataError, StateError
-from lamina.training import drivers
+from lamina.training import drivers, examples
 
 
 def problem(n=70, seed=0):
@@ -100,13 +100,17 @@ def test_the_length_of_a_dispatch_changes_nothing(monkeypatch):
 def test_dispatches_are_of_equal_length_and_within_their_limit(monkeypatch):
     step = SimpleNamespace(flops=1e6, finish=None, results={})
     row = {"x": np.zeros((10, 1 << 17), "float32")}  # 512 KiB
-    monkeypatch.setattr(drivers, "_costs", lambda data: drivers.CPU)
-    assert drivers.Driver(step, row, "scan", steps=100, batch=1000).chunk == 100  # batches are gathered one by one
-    monkeypatch.setattr(drivers, "_costs", lambda data: drivers.PORTABLE)
-    assert drivers.Driver(step, row, "scan", steps=100, batch=2).chunk == 50  # 64 MiB hold 64 steps
-    assert drivers.Driver(step, row, "scan", steps=60, batch=2).chunk == 60
-    assert drivers.Driver(step, row, "scan", steps=60, batch=1000).chunk == 1
-    assert drivers.Driver(step, row, "loop", steps=60, batch=2).chunk == 1
+    monkeypatch.setattr(examples, "can_gather_rows", lambda: True)
+    monkeypatch.setattr(drivers, "DISPATCH_SECONDS", 1.0)
+    assert (
+        drivers.Driver(step, examples.Examples(row), "scan", steps=100, batch=1000).chunk == 100
+    )  # gathered one by one
+    monkeypatch.setattr(examples, "can_gather_rows", lambda: False)
+    data = examples.Examples(row)
+    assert drivers.Driver(step, data, "scan", steps=100, batch=2).chunk == 50  # 64 MiB hold 64 steps
+    assert drivers.Driver(step, data, "scan", steps=60, batch=2).chunk == 60
+    assert drivers.Driver(step, data, "scan", steps=60, batch=1000).chunk == 1
+    assert drivers.Driver(step, data, "loop", steps=60, batch=2).chunk == 1
 
 
 def test_the_seed_decides_everything():
@@ -483,11 +487,10 @@ def test_batches_in_a_list_and_with_named_inputs():
 
 
 def test_more_steps_share_a_dispatch_on_an_accelerator():
-    on_gpu = SimpleNamespace(devices=lambda: [SimpleNamespace(platform="gpu")])
-    assert drivers._costs({"x": on_gpu}) is drivers.ACCELERATOR
-    assert drivers._costs({"x": jnp.zeros(1)}) in (drivers.CPU, drivers.PORTABLE)
+    assert drivers._costs(SimpleNamespace(platforms={"gpu"})) is drivers.ACCELERATOR
+    assert drivers._costs(examples.Examples({"x": jnp.zeros(1)})) in (drivers.CPU, drivers.PORTABLE)
     step = SimpleNamespace(flops=1e10, finish=None, results={})
-    assert drivers.Driver(step, {"x": np.zeros((10, 2))}).kind == "loop"
+    assert drivers.Driver(step, examples.Examples({"x": np.zeros((10, 2))})).kind == "loop"
 
 
 def test_values_on_a_device_are_looked_at():
