@@ -297,7 +297,8 @@ class Trainer(Layer):
         """Train the model.
 
         Args:
-            x: arrays, or a stream of batches ``(x, y)`` (see :func:`lamina.data.batches.make_data`).
+            x: arrays, or a stream of batches ``(x, y)`` (see :func:`lamina.data.batches.make_data`). Arrays are read where they
+                are for as long as training runs, so that they are not to be changed before it ends.
             y: the targets.
             batch_size: examples in a step; 32 by default.
             epochs: the epoch to stop before.

@@ -15,6 +15,9 @@ from lamina.core.errors import DataError, ShapeError
 from lamina.data.batches import ArrayData, length, unpack
 from lamina.layers.core import Activation, Dense
 
+#: how many numbers are looked at at once
+AT_ONCE = 1 << 20
+
 
 def check_data(model: Any, data: ArrayData) -> None:
     """Refuse data whose values, or whose targets' shape and labels, do not fit ``model``.
@@ -73,8 +76,8 @@ def check_values(x: Any, y: Any, sample_weight: Any = None) -> None:
                 )
             if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":
                 continue
-            finite = np.isfinite(array)
-            if not finite.all():
+            if not _all_finite(array):
+                finite = np.isfinite(array)
                 where = tuple(int(i) for i in np.argwhere(~finite)[0])
                 kind = "NaN" if np.isnan(array[where]) else "infinity"
                 name = what + jax.tree_util.keystr(path) if what != "x" or not isinstance(x, np.ndarray) else what
@@ -83,6 +86,13 @@ def check_values(x: Any, y: Any, sample_weight: Any = None) -> None:
                     f"{name}{list(where)}.\nFind the rows:  np.argwhere(~np.isfinite({what}))\n"
                     f"Leave them out, or replace them:  np.nan_to_num({what})"
                 )
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; looks at a part at a time, as a mapped file may be larger than memory."""
+    rows = max(1, AT_ONCE * len(array) // max(array.size, 1)) if array.ndim else 1
+    parts = (array[i : i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,)
+    return all(np.isfinite(part).all() for part in parts)
 
 
 def check_numbers(x: Any) -> None:
