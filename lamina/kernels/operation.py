@@ -67,9 +67,8 @@ class Operation:
         self.primitive.def_abstract_eval(self._shapes)
         mlir.register_lowering(self.primitive, mlir.lower_fun(self._portable, multiple_results=True))
         if native is not None:
-            mlir.register_lowering(
-                self.primitive, functools.partial(self._lower, native, self.is_native), platform="cpu"
-            )
+            special = functools.partial(self._lower, self._by_kernels, self.is_native)
+            mlir.register_lowering(self.primitive, special, platform="cpu")
         if cuda is not None and cuda_supports is not None:
             mlir.register_lowering(self.primitive, functools.partial(self._lower, cuda, cuda_supports), platform="cuda")
             # such forms may be partitioned over devices, and JAX hands those only to primitives that it knows to ask
@@ -87,8 +86,16 @@ class Operation:
         return (
             self.native is not None
             and native.load()[1].issuperset(self.targets)
-            and (self.supports is None or self.supports(*arrays, **settings))
+            and (self.supports is None or self.supports(*map(_single, arrays), **settings))
         )
+
+    def _by_kernels(self, *arrays: Array, **settings: Any) -> Any:
+        """The native form; bfloat16 is computed in float32, and rounded once at the end."""
+        assert self.native is not None
+        results = self.native(*(a.astype("float32") if a.dtype == jnp.bfloat16 else a for a in arrays), **settings)
+        dtypes = [shape.dtype for shape in self._shapes(*arrays, **settings)]
+        found = [r.astype(dtype) for r, dtype in zip(self._listed(results), dtypes, strict=True)]
+        return found if self.multiple else found[0]
 
     def _portable(self, *arrays: Array, **settings: Any) -> list[Array]:
         return self._listed(self.portable(*arrays, **settings))
@@ -186,6 +193,11 @@ def _tangent_of(operation: Operation) -> Primitive:
     ad.primitive_transposes[tangent] = transpose
     ad.primitive_jvps[tangent] = jvp
     return tangent
+
+
+def _single(array: Any) -> Any:
+    """The shape of an array, and its dtype, with float32 for bfloat16."""
+    return jax.ShapeDtypeStruct(array.shape, "float32" if array.dtype == jnp.bfloat16 else array.dtype)
 
 
 def _no_tangent(primal: Array) -> Any:

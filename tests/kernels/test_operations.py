@@ -107,6 +107,26 @@ def test_native_against_portable_in_double_precision(number):
         np.testing.assert_allclose(mine, exact, rtol=0, atol=2e-6 * max(np.abs(exact).max(initial=0), 1))
 
 
+FIRST = list({id(operation): number for number, (operation, *_) in reversed(list(enumerate(CASES)))}.values())
+
+
+@NATIVE
+@pytest.mark.parametrize("number", FIRST)
+def test_half_numbers_are_computed_in_float32_and_rounded_once(number):
+    operation, settings, shapes = CASES[number]
+    rng = np.random.default_rng(number)
+    arrays = [jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in shapes]
+    assert operation.is_native(*arrays, **settings)
+    found = jax.tree.leaves(jax.jit(lambda *arrays: operation(*arrays, **settings))(*arrays))
+    exact = jax.tree.leaves(
+        jax.jit(lambda *arrays: operation(*arrays, **settings))(*[a.astype("float32") for a in arrays])
+    )
+    portable = jax.tree.leaves(jax.eval_shape(lambda *arrays: operation.portable(*arrays, **settings), *arrays))
+    for mine, single, shape in zip(found, exact, portable, strict=True):
+        assert (mine.shape, mine.dtype) == (shape.shape, shape.dtype)
+        np.testing.assert_array_equal(mine, single.astype(mine.dtype))
+
+
 @NATIVE
 @pytest.mark.parametrize(("rows", "classes"), [(40, 37), (3, 1000), (600, 2)])
 def test_crossentropy_against_the_portable_form(rows, classes):
