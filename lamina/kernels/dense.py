@@ -1,4 +1,4 @@
-"""A dense layer. Products are XLA's, which are fast, but for single rows, small layers and the kernel's gradient."""
+"""A dense layer, natively where it has many rows, one, or little to do; XLA's own products elsewhere."""
 
 import math
 from typing import Any
@@ -11,8 +11,8 @@ from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import activate, undo
 
-#: rows from which on the native gradient of a kernel is faster than XLA's
-ENOUGH_ROWS = 8
+#: rows from which on the native gradient of a kernel is faster than XLA's, and the other products are
+ENOUGH_ROWS, MANY_ROWS = 8, 32
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17
 
@@ -59,7 +59,11 @@ def _rows(x: Array) -> Array:
 
 
 def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others) and (_count(x) == 1 or _count(x) * kernel.size <= SMALL)
+    return _floats(x, kernel, *others) and (_count(x) == 1 or _count(x) >= MANY_ROWS or _is_small(x, kernel))
+
+
+def _is_small(x: Any, kernel: Any) -> bool:
+    return _count(x) * kernel.size <= SMALL
 
 
 def _floats(*arrays: Any) -> bool:
@@ -93,10 +97,12 @@ def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *,
     shapes = [
         jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
     ]
-    if _supports(x, kernel):
+    if len(x) == 1 or _is_small(x, kernel):
         return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
     gradient = undo(gradient, result, slope)
-    return _back(gradient, kernel, back), *call("dense_gradient", shapes[1:], x, gradient)
+    native = back and len(x) >= MANY_ROWS
+    of_x = call("dense_back", shapes[0], gradient, kernel) if native else _back(gradient, kernel, back)
+    return of_x, *call("dense_gradient", shapes[1:], x, gradient)
 
 
 def _gradient_supports(x: Any, *others: Any, **settings: Any) -> bool:
@@ -109,6 +115,6 @@ DENSE_GRADIENT = Operation(
     _gradient_portable,
     multiple=True,
     native=_gradient_native,
-    targets=["dense_gradient", "small_dense_gradient"],
+    targets=["dense_gradient", "small_dense_gradient", "dense_back"],
     supports=_gradient_supports,
 )

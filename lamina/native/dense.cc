@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "functions.h"
 #include "handlers.h"
+#include "product.h"
 #include "scratch.h"
 #include "tiles.h"
 
@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t AT_ONCE = 256, INPUTS = 48;
 // Products of fewer numbers are done before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 17;
+// A product of many rows is cut into about so many tasks for each thread, of at least so many rows.
+constexpr int64_t TASKS = 4, BAND = 48, MANY_ROWS = 32;
 // The same for products with few rows, where a thread that has to be woken up costs more than it saves.
 constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many vectors of a row of the kernel are read in one go, and so many columns are a thread's part.
@@ -71,9 +73,50 @@ void row_product(const float* row, Rows<const float> kernel, int64_t depth, int6
   run(tile<Contiguous::ROWS, 1, 1>, 1);
 }
 
-// activated(x kernel + bias), of few rows or a small kernel.
+// The product of many rows with a matrix that is copied panel by panel, each by the thread that works on it.
+// `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.
+template <typename Pack>
+void product_by_panels(ffi::ThreadPool& pool, const float* left, int64_t rows, int64_t depth, int64_t columns, float* out,
+                       Finish finish, Pack pack) {
+  int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST, tasks = TASKS * pool.num_threads();
+  int64_t bands = std::max<int64_t>(1, std::min((tasks + panels - 1) / panels, rows / BAND));
+  parallel_for(pool, panels * bands, [&](int64_t task) {
+    int64_t panel = task / bands, band = task % bands;
+    int64_t begin = share(total, panel, panels), width = share(total, panel + 1, panels) - begin, start = begin * LANES;
+    int64_t valid = std::min(width * LANES, columns - start), first = share(rows, band, bands);
+    int64_t count = share(rows, band + 1, bands) - first;
+    Scratch scratch(depth * width * LANES);
+    float* weights = scratch.take(depth * width * LANES);
+    pack(weights, start, valid, width);
+    const float* from[BAND];
+    float* to[BAND];
+    int64_t run = 0;
+    for (int64_t row = first, end = first + count; row < end; row += BAND) {
+      int64_t here = std::min(BAND, end - row);
+      for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
+      product_of_panel(width, from, to, here, &run, 1, depth, weights, start, valid, finish);
+    }
+  });
+}
+
+// activated(x kernel + bias), of many rows.
+void large_dense(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, int64_t rows, int64_t inputs,
+                 int64_t outputs, float* out, float slope) {
+  auto pack = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
+    for (int64_t k = 0; k < inputs; k++, memory += width * LANES)
+      for (int64_t n = 0; n < width * LANES; n += LANES) store(memory + n, load(kernel + k * outputs + start + n, valid - n));
+  };
+  product_by_panels(pool, x, rows, inputs, outputs, out, {bias, slope}, pack);
+}
+
+// activated(x kernel + bias)
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
+  if (rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS) {
+    large_dense(pool, x.typed_data(), kernel.typed_data(), bias.element_count() ? bias.typed_data() : nullptr, rows, inputs,
+                outputs, out->typed_data(), slope);
+    return ffi::Error::Success();
+  }
   int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
   bool large = inputs * outputs >= WORTH_THREADS_FOR_ROWS;
   int64_t parts = large ? (outputs + COLUMNS - 1) / COLUMNS : 1;
@@ -147,6 +190,28 @@ ffi::Error small_dense_gradient(Floats x, Floats kernel, Floats result, Floats g
       std::memcpy(of_x->typed_data() + row * inputs, back + row * wide_inputs, inputs * sizeof(float));
   return ffi::Error::Success();
 }
+
+// The gradient of a large layer's input, gradient kernel^T.
+ffi::Error dense_back(ffi::ThreadPool pool, Floats gradient, Floats kernel, FloatsOut of_x) {
+  int64_t rows = gradient.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
+  const float* numbers = kernel.typed_data();
+  auto pack = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
+    for (int64_t first = 0; first < outputs; first += LANES)
+      for (int64_t n = 0; n < width * LANES; n += LANES) {
+        float tile[LANES][LANES];  // read along the rows there, written along the rows here
+        int64_t depth = std::min<int64_t>(LANES, outputs - first);
+        for (int64_t i = 0; i < LANES; i++)
+          store(tile[i], n + i < valid ? load(numbers + (start + n + i) * outputs + first, depth) : Vector{});
+        for (int64_t k = 0; k < depth; k++)
+          for (int64_t i = 0; i < LANES; i++) memory[(first + k) * width * LANES + n + i] = tile[i][k];
+      }
+  };
+  product_by_panels(pool, gradient.typed_data(), rows, outputs, inputs, of_x->typed_data(), {}, pack);
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(dense_back, dense_back,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
 
 LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
                ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()

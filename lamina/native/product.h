@@ -114,22 +114,25 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
   }
 }
 
+// One panel of the product below, `width` vectors wide, whose columns begin at `start`; the first `valid` are stored.
+inline void product_of_panel(int width, const float* const* rows, float* const* out, int64_t count, const int64_t* runs,
+                             int64_t run_count, int64_t length, const float* weights, int64_t start, int64_t valid,
+                             Finish finish) {
+  auto run = [&](auto kernel) { kernel(rows, out, count, runs, run_count, length, weights, start, valid, finish); };
+  switch (width) {
+    case 1: run(product_panel<ROWS[1], 1>); break;
+    case 2: run(product_panel<ROWS[2], 2>); break;
+    case 3: run(product_panel<ROWS[3], 3>); break;
+    default: run(product_panel<ROWS[4], 4>); break;
+  }
+}
+
 // out[m][n] = finish(sum over runs r and places k in them of rows[m][runs[r] + k] * right[r * length + k][n])
 inline void product(const float* const* rows, float* const* out, int64_t count, const std::vector<int64_t>& runs,
                     int64_t length, const Panels& right, Finish finish = {}) {
-  for (int64_t panel = 0; panel < right.count(); panel++) {
-    const float* weights = right.values(panel);
-    int64_t start = right.starts[panel], valid = right.valid(panel);
-    auto run = [&](auto kernel) {
-      kernel(rows, out, count, runs.data(), runs.size(), length, weights, start, valid, finish);
-    };
-    switch (right.widths[panel]) {
-      case 1: run(product_panel<ROWS[1], 1>); break;
-      case 2: run(product_panel<ROWS[2], 2>); break;
-      case 3: run(product_panel<ROWS[3], 3>); break;
-      default: run(product_panel<ROWS[4], 4>); break;
-    }
-  }
+  for (int64_t panel = 0; panel < right.count(); panel++)
+    product_of_panel(right.widths[panel], rows, out, count, runs.data(), runs.size(), length, right.values(panel),
+                     right.starts[panel], right.valid(panel), finish);
 }
 
 template <int MR, int NV>
