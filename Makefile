@@ -1,6 +1,7 @@
 # make demo     real handwriting: train, evaluate and predict from the command line
 # make test     every check: style, types, import rows, tests
-# make torture  hours of damage: files changed at every byte, training killed at every instant; TORTURE=NAME for one program
+# make torture  hours of damage: files changed at every byte, training killed at every instant (Linux, with a C compiler);
+#               TORTURE=NAME for one program
 # make bench    how long things take here, and in other frameworks: hours; BENCH="--works mlp" for a part, BENCH=--help
 # Needs Python 3.11 or later and a package registry; makes its own environment in .venv.
 

@@ -1,4 +1,4 @@
-"""The programs that are tortured: each trains in a folder, and leaves all that it made under ``out``."""
+"""The programs that are tortured: what Lamina writes is all under ``disk``; what is left beside that is not disturbed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,20 +34,21 @@ def data(rows=60):
     return x, (x.sum(1) > 0).astype("int32")
 
 
-def leave(out: Path, model: Any, history: Any) -> None:
+def leave(folder: Path, model: Any, history: Any) -> None:
     """Every variable and the history, as files."""
     variables = {path: np.asarray(variable.stored) for path, variable in model.named_variables().items()}
-    (out / "variables").write_bytes(b"".join(name.encode() + variables[name].tobytes() for name in sorted(variables)))
-    (out / "history").write_text(repr(history))
+    content = b"".join(name.encode() + variables[name].tobytes() for name in sorted(variables))
+    (folder / "left" / "variables").write_bytes(content)
+    (folder / "left" / "history").write_text(repr(history))
 
 
 def everything(folder: Path) -> list[lm.callbacks.Callback]:
     return [
         Counter(),
-        lm.callbacks.CSVLogger(folder / "out" / "log.csv"),
+        lm.callbacks.CSVLogger(folder / "disk" / "log.csv"),
         lm.callbacks.EarlyStopping("counted", mode="max", patience=3, restore_best_weights=True),
         lm.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, min_delta=0.5),
-        lm.callbacks.ModelCheckpoint(folder / "out" / "best.safetensors", save_best_only=True),
+        lm.callbacks.ModelCheckpoint(folder / "disk" / "best.safetensors", save_best_only=True),
     ]
 
 
@@ -57,7 +58,7 @@ def network(folder: Path) -> None:
     parts = [layers.Dense(8, "relu"), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(2, "softmax")]
     model = lm.Sequential([lm.Input((3,)), *parts])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], use_ema=True)
-    checkpoint = lm.Checkpoint(folder / "run", every_seconds=0)
+    checkpoint = lm.Checkpoint(folder / "disk" / "run", every_seconds=0)
     history = model.fit(
         *(x, y),
         batch_size=13,
@@ -68,7 +69,7 @@ def network(folder: Path) -> None:
         driver="loop",
         checkpoint=checkpoint,
     )
-    leave(folder / "out", model, history.history)
+    leave(folder, model, history.history)
 
 
 class Duel(lm.Model):
@@ -120,10 +121,11 @@ class Positioned:
 @program
 def duel(folder: Path, source: Any = None) -> None:
     model = Duel()
-    checkpoint = lm.Checkpoint(folder / "run", every_seconds=0)
+    checkpoint = lm.Checkpoint(folder / "disk" / "run", every_seconds=0)
     source = Positioned() if source is None else source
-    history = model.fit(source, steps_per_epoch=6, epochs=5, verbose=0, checkpoint=checkpoint)
-    leave(folder / "out", model, history.history)
+    logger = lm.callbacks.CSVLogger(folder / "disk" / "log.csv")
+    history = model.fit(source, steps_per_epoch=6, epochs=5, verbose=0, callbacks=logger, checkpoint=checkpoint)
+    leave(folder, model, history.history)
 
 
 @program
@@ -132,9 +134,10 @@ def generator(folder: Path) -> None:
 
 
 def family(folder: Path, estimator: Any, *arguments: Any) -> None:
-    logger = lm.callbacks.CSVLogger(folder / "out" / "log.csv")
-    estimator.watch(logger, checkpoint=lm.Checkpoint(folder / "run", every_seconds=0)).fit(*arguments)
-    estimator.save(folder / "out" / "model.safetensors")
+    logger = lm.callbacks.CSVLogger(folder / "disk" / "log.csv")
+    estimator.watch(logger, checkpoint=lm.Checkpoint(folder / "disk" / "run", every_seconds=0)).fit(*arguments)
+    leave(folder, estimator.model, estimator.history_)
+    estimator.save(folder / "disk" / "model.safetensors")
 
 
 @program
@@ -177,7 +180,7 @@ def transformer(folder: Path) -> None:
     """Two trainings: the language first, then the classes."""
     sizes = {"layers": 1, "width": 8, "heads": 2, "context": 8, "vocabulary_size": 300}
     estimator = families.TransformerClassifier(**sizes, epochs=2, pretrain_epochs=2, batch_size=8)
-    estimator.watch(checkpoint=lm.Checkpoint(folder / "pretraining", every_seconds=0)).pretrain(TEXTS)
+    estimator.watch(checkpoint=lm.Checkpoint(folder / "disk" / "pretraining", every_seconds=0)).pretrain(TEXTS)
     family(folder, estimator, TEXTS, np.arange(24) % 2)
 
 
@@ -197,6 +200,6 @@ def command(folder: Path) -> None:
     x, y = data()
     rows = [f"{a:.3f},{b:.3f},{'yes' if c else 'no'}" for (a, b, _), c in zip(x, y, strict=True)]
     (folder / "table.csv").write_text("\n".join(["a,b,answer", *rows]) + "\n")
-    options = ["--epochs", "3", "--set", "members=2", "--set", "hidden=[8]", "--checkpoint", "run", "--out", "out/run"]
-    sys.argv = ["lamina", "train", "table.csv", "--target", "answer", *options]
+    options = ["--epochs", "3", "--set", "members=2", "--set", "hidden=[8]", "--out", "disk/run"]
+    sys.argv = ["lamina", "train", "table.csv", "--target", "answer", "--checkpoint", "disk/checkpoint", *options]
     cli.main()

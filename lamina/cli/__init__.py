@@ -35,6 +35,9 @@ def main() -> None:
         sys.exit(_failed(str(error).splitlines()[0]))
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_failed(f"{where}{error.strerror or error}"))
     except (KeyboardInterrupt, Abort):
         print("lamina: stopped", file=sys.stderr)
         sys.exit(130)

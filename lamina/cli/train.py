@@ -65,23 +65,25 @@ def train(
         typer.echo(f"Other families that fit (--family): {', '.join(others)}.")
     test = "" if unseen is None else f", {len(unseen):,} to test on"
     typer.echo(f"{len(learnt):,} {work.unit} to learn from{test}.")
-    if out.exists() and not goes_on:
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with disk.told(out):
+        if out.exists() and not goes_on:
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(record=True, action="always", category=UserWarning) as remarks:
             estimator.watch(CSVLogger(out / "metrics.csv"), checkpoint=checkpoint).fit(learnt.x, learnt.y)
     except (LaminaError, KeyboardInterrupt):
         if checkpoint is None:
-            shutil.rmtree(out)  # nothing was learnt
+            shutil.rmtree(out, ignore_errors=True)  # nothing was learnt
         raise
     if goes_on:
         disk.sweep(out / "model.safetensors")
     estimator.source_ = work.to_dict(estimator)
     estimator.save(out / "model.safetensors")
     result = None if unseen is None else work.examine(estimator, unseen)
-    shown = work.draw(out, estimator, unseen, result)
-    report.curves(estimator.history_, out / "curves.png")
+    with disk.told(out):
+        shown = work.draw(out, estimator, unseen, result)
+        report.curves(estimator.history_, out / "curves.png")
     for remark in remarks:
         typer.echo(f"Note: {str(remark.message).splitlines()[0]}")
     if unseen is not None:

@@ -1,4 +1,4 @@
-"""Files that are whole at every instant, whatever stops the program; every change on the disk goes through here."""
+"""Files that are whole at every instant, whatever stops the program; all that training changes goes through here."""
 
 import contextlib
 import os

@@ -1,5 +1,6 @@
 """The checkpoint folder of a run: one process at a time, one file that is whole at every instant, written beside training."""
 
+import errno
 import json
 import math
 import os
@@ -204,31 +205,39 @@ class _Lock:
             raise _in_use(folder, str(os.getpid()))
         with disk.told(self.path):
             self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(self.handle)
-        except OSError:
-            holder = os.pread(self.handle, 20, 0).decode(errors="replace") if hasattr(os, "pread") else ""
-            os.close(self.handle)
-            raise _in_use(folder, holder) from None
+            try:
+                if not _lock(self.handle):
+                    holder = os.pread(self.handle, 20, 0).decode(errors="replace") if hasattr(os, "pread") else ""
+                    raise _in_use(folder, holder)
+                disk.truncate(self.handle, 0)
+                disk.write(self.handle, str(os.getpid()).encode())
+            except BaseException:
+                os.close(self.handle)
+                raise
         self._held[self.path] = os.getpid()
-        os.ftruncate(self.handle, 0)
-        os.write(self.handle, str(os.getpid()).encode())
 
     def release(self) -> None:
         self._held.pop(self.path, None)
         os.close(self.handle)
 
 
-def _lock(handle: int) -> None:
+def _lock(handle: int) -> bool:
+    """Lock a file; ``False`` if another process has done so. Systems that cannot lock files raise an ``OSError``."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            import msvcrt
 
-        windows: Any = msvcrt
-        windows.locking(handle, windows.LK_NBLCK, 1)
-        return
-    fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            windows: Any = msvcrt
+            windows.locking(handle, windows.LK_NBLCK, 1)
+        else:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
 
 
 def _in_use(folder: Path, process: str) -> FileError:

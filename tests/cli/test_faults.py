@@ -1,12 +1,15 @@
 """Faults of data, as the command line meets them: what is read rightly, and what is refused on one line that says where."""
 
+import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
-from lamina import families
+from lamina import families, report
 from lamina.data.tables import base
 from tests.cli.conftest import TINY, shades
 from tests.golden.make_models import FOLDER
@@ -212,3 +215,20 @@ def test_a_strangers_names_do_not_steer_the_terminal(tmp_path, run):
     status, out, err = run("inspect", "m.safetensors", "--weights")
     assert (status, err) == (0, "")
     assert "[/red][2J (Dense)" in out
+
+
+def test_a_disk_that_is_full_is_one_line(trained, place, wrong, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        assert wrong("train", "plain.csv", "--target", "kind", "--out", "new") == (
+            "new cannot be written: No space left on device"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "curves", full)
+        told = wrong("train", "plain.csv", "--target", "kind", "--epochs", "1", "--out", "new", *TINY["fcnn"])
+        assert told == "new cannot be written: No space left on device"
+    monkeypatch.setattr(typer, "echo", full)
+    assert wrong("inspect", "run") == "No space left on device"
