@@ -19,7 +19,7 @@ from lamina.layers.base import Layer
 from lamina.optimizers import Optimizer
 from lamina.saving.values import can_encode, decode, described, differences, encode
 from lamina.training.callback import Callback, Logs
-from lamina.training.checkpoint import Checkpoint, Folder
+from lamina.training.checkpoint import ChangedProgramError, Checkpoint, Folder
 from lamina.training.finite import Finder, NotFinite, bad_loss, bad_weight
 from lamina.training.history import History
 from lamina.training.program import arguments, describe
@@ -96,7 +96,7 @@ class Session:
             Whether there is nothing left to train.
 
         Raises:
-            ConfigError: for another program, unless that was accepted.
+            ChangedProgramError: for another program, unless that was accepted.
         """
         self.run, self.history = run, history
         self.program = describe(self.model, self.data, self.validation, self.callbacks, self.settings)
@@ -112,7 +112,7 @@ class Session:
         changed = differences(description["program"], self.program)
         if changed and not self.checkpoint.accept_changes:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise ConfigError(
+            raise ChangedProgramError(
                 f"the checkpoint in {self.folder.path} was made by another program ({'; '.join(changed[:3])}{more}): "
                 "give every training a folder of its own, or remove that one to begin anew.\n"
                 f"To go on with what is different:  checkpoint=lm.Checkpoint({str(self.folder.path)!r}, accept_changes=True)"
