@@ -14,7 +14,7 @@ from lamina.callbacks import CSVLogger
 from lamina.cli.work import Work, find_work
 from lamina.core.errors import ConfigError, LaminaError, nearest
 from lamina.saving import disk
-from lamina.training.checkpoint import FILE
+from lamina.training.checkpoint import FILE, ChangedProgramError, Checkpoint
 
 
 def train(
@@ -47,10 +47,18 @@ def train(
         Path | None,
         typer.Option(help="A folder to keep the state of training in; the same command goes on there after any kill."),
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on from the checkpoint though data, settings or versions have changed."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that is there.")] = False,
 ) -> None:
     """Train a network on DATA and leave a run folder: the model, metrics.csv, the curves, pictures of how well it does."""
     started = time.perf_counter()
+    if accept_changes and checkpoint is None:
+        raise ConfigError("--accept-changes is about a checkpoint, and there is none; give --checkpoint FOLDER")
     out = out or Path("runs") / (data.stem or data.resolve().name)
     goes_on = checkpoint is not None and _unfinished(out, checkpoint)
     if not goes_on:
@@ -71,7 +79,11 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(record=True, action="always", category=UserWarning) as remarks:
-            estimator.watch(CSVLogger(out / "metrics.csv"), checkpoint=checkpoint).fit(learnt.x, learnt.y)
+            kept = None if checkpoint is None else Checkpoint(checkpoint, accept_changes=accept_changes)
+            estimator.watch(CSVLogger(out / "metrics.csv"), checkpoint=kept).fit(learnt.x, learnt.y)
+    except ChangedProgramError as error:
+        line = str(error).splitlines()[0]
+        raise ConfigError(f"{line}; or go on with what is different: --accept-changes") from None
     except (LaminaError, KeyboardInterrupt):
         if checkpoint is None:
             shutil.rmtree(out, ignore_errors=True)  # nothing was learnt

@@ -1,10 +1,15 @@
-"""What holds for the whole process: the seed, the dtype policy, and nothing else."""
+"""What holds for the whole process: the seed, the dtype policy, whether bytes are the same everywhere, and nothing else."""
 
+import os
 from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax._src import xla_bridge
 
-from lamina.core.errors import ConfigError, nearest
+from lamina.core.cache import keep_compiled_programs
+from lamina.core.errors import ConfigError, StateError, nearest
 
 #: policy name -> (dtype of the arithmetic, dtype of the weights)
 POLICIES = {
@@ -64,12 +69,56 @@ class Config:
     Attributes:
         seed: the root of every random number (see :func:`set_random_seed`).
         dtype_policy: what a layer uses that names none (see :meth:`set_dtype_policy`).
+        is_deterministic: whether the bytes depend on the seed alone (see :meth:`deterministic`).
     """
 
     seed: int = 0
     dtype_policy: DtypePolicy = field(default_factory=lambda: DtypePolicy("float32"))
     #: how many keys were drawn outside any model's step since the seed was set
     draws: int = 0
+    is_deterministic: bool = False
+
+    def deterministic(self) -> None:
+        """Let the same seed give the same bytes on the same machine, whatever the process, the hash seed and its threads.
+
+        Without it, a program that is run again in the same way gives the same bytes on a CPU too, as Lamina's own kernels
+        never sum by the number of threads. But XLA splits products and sums by that number, which is that of the cores a
+        process may use, or what ``NPROC`` in the environment says; and on a GPU it adds up in whatever order is fastest.
+        With it
+
+        - XLA's CPU threads are as many as the machine has cores (``os.cpu_count()``), in every process, also in one that
+          may run on some of them only. It costs no time where all may be used.
+        - XLA's GPU programs hold deterministic operations alone, and no algorithm is chosen by a measurement
+          (``--xla_gpu_deterministic_ops``). This costs time.
+        - Compiled programs are kept in a folder of their own.
+
+        It cannot be taken back: what was compiled or computed before would be of the other kind.
+
+        Raises:
+            StateError: if it comes after the first array.
+
+        >>> import subprocess, sys
+        >>> program = "import lamina as lm; lm.config.deterministic(); print(lm.config.is_deterministic)"
+        >>> subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+        'True\\n'
+        """
+        if self.is_deterministic:
+            return
+        if xla_bridge.backends_are_initialized():
+            raise StateError(
+                "lm.config.deterministic() comes before the first array, as XLA reads its settings once; there are arrays "
+                "already.\nWrite it in the line after the import:  import lamina as lm; lm.config.deterministic()"
+            )
+        threads = os.cpu_count() or 1
+        os.environ["PJRT_NPROC"] = str(threads)
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+        keep_compiled_programs()
+        settings: Any = jax.config
+        if settings.jax_compilation_cache_dir is not None:
+            # a program is compiled for a number of threads, which JAX's names of programs do not tell
+            folder = os.path.join(settings.jax_compilation_cache_dir, f"deterministic-{threads}")
+            jax.config.update("jax_compilation_cache_dir", folder)
+        self.is_deterministic = True
 
     def set_dtype_policy(self, policy: str | DtypePolicy) -> None:
         """Make ``policy`` the one that new layers take."""

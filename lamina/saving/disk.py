@@ -1,12 +1,17 @@
 """Files that are whole at every instant, whatever stops the program; all that training changes goes through here."""
 
 import contextlib
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lamina.core.errors import FileError
+
+#: seconds within which a temporary file may have been made and not yet marked as being written
+YOUNG = 60.0
 
 # -- what is done to the disk; errors are the system's own -------------------------------------------------------------
 
@@ -79,9 +84,11 @@ def replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         FileError: if the folder is not there or cannot be written to, or the disk is full.
     """
     with told(path):
+        _remove_left(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             try:
+                _hold(handle)
                 for part in parts:
                     write(handle, part)
                 sync(handle)
@@ -98,8 +105,40 @@ def replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 def sweep(path: Path) -> None:
     """Remove what a killed :func:`replace` of this file left; nobody else may be writing it."""
     with told(path.parent):
-        for left in path.parent.glob(f".{path.name}.*"):
+        for left in _temporary(path):
             remove(left)
+
+
+def _temporary(path: Path) -> list[Path]:
+    """The temporary files of :func:`replace` that there are."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}"))
+
+
+def _hold(handle: int) -> bool:
+    """Mark a file as one that is being written, until it is closed or the process ends; tell whether it was free."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody writes it, or the file system has no such marks
+        return False
+    return True
+
+
+def _remove_left(path: Path) -> None:
+    """Remove temporary files that killed processes left: old ones that nobody is writing. Others stay, without a word."""
+    for left in _temporary(path):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime < YOUNG:
+                continue
+            handle = os.open(left, os.O_WRONLY)
+            try:
+                if _hold(handle):
+                    remove(left)
+            finally:
+                os.close(handle)
 
 
 def append(path: Path, text: str) -> None:

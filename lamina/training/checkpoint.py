@@ -27,6 +27,10 @@ FORMAT = 1
 FILE = "checkpoint.safetensors"
 
 
+class ChangedProgramError(ConfigError):
+    """A checkpoint was made by another program than the one that wants to go on."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Where ``fit(checkpoint=...)`` keeps its state, and how often it saves; a path stands for one with the defaults.

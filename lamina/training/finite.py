@@ -62,6 +62,46 @@ def bad_weight(model: Any) -> NotFinite | None:
     return None
 
 
+class Watch:
+    """Notes in which step a loss stopped being finite, where training cannot go back to look for it.
+
+    A step's loss is looked at when the next step has been started, so that nothing waits for it.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self._pending: tuple[int, int, Logs] | None = None
+        self._found: tuple[int, int] | None = None
+
+    def look(self, epoch: int, done: int) -> None:
+        """Look at the step before, and keep what the one that is running logs.
+
+        Raises:
+            NotFinite: if the loss of the step before was not finite.
+        """
+        if bad := self._bad():
+            raise NotFinite(*bad)
+        driver = self.run.drivers[next(reversed(self.run.drivers))]
+        self._pending = epoch, done, copied(driver.logs[0])
+
+    def where(self) -> str:
+        """The step, as :meth:`NotFinite.error` takes it; empty if no loss was seen that is not finite."""
+        self._bad()
+        return "" if self._found is None else f" in step {self._found[1]} of epoch {self._found[0] + 1}"
+
+    def _bad(self) -> tuple[str, float] | None:
+        if self._pending is None:
+            return None
+        epoch, done, logs = self._pending
+        bad = bad_loss({name: float(value) for name, value in jax.device_get(logs).items()})
+        if bad and self._found is None:
+            self._found = epoch, done
+        return bad
+
+
 class Finder:
     """Looks at every dispatch of a run, and at every step of the one that went wrong.
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData, StreamData, length, unpack
 from lamina.training.step import Step, shapes_of
 
@@ -13,9 +14,18 @@ BATCH_SIZE = 256
 
 
 def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Any:
-    """What ``model.predict_step`` returns for every batch, joined along the first axis, as NumPy arrays."""
+    """What ``model.predict_step`` returns for every batch, joined along the first axis, as NumPy arrays.
+
+    Args:
+        model: the model.
+        data: the batches.
+        steps: how many batches to take; no more are read of a stream.
+
+    Raises:
+        DataError: if there is no batch.
+    """
     if isinstance(data, StreamData):
-        source: Any = (unpack(batch)[0] for batch in data.epoch(0))
+        source: Any = (unpack(batch)[0] for batch in data.epoch(0, steps))
     else:
         source = (data.take(slice(i, i + data.batch_size)) for i in range(0, data.size, data.batch_size))
     results = []
@@ -26,6 +36,8 @@ def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) 
         results.append((forward(model, batch), size))
         if steps is not None and done >= steps:
             break
+    if not results:
+        raise DataError("the data gave no batch to predict from.")
     parts = [jax.tree.map(lambda a, n=n: np.asarray(a)[:n], out) for out, n in results]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
 

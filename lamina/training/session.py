@@ -19,8 +19,8 @@ from lamina.layers.base import Layer
 from lamina.optimizers import Optimizer
 from lamina.saving.values import can_encode, decode, described, differences, encode
 from lamina.training.callback import Callback, Logs
-from lamina.training.checkpoint import Checkpoint, Folder
-from lamina.training.finite import Finder, NotFinite, bad_loss, bad_weight
+from lamina.training.checkpoint import ChangedProgramError, Checkpoint, Folder
+from lamina.training.finite import Finder, NotFinite, Watch, bad_loss, bad_weight
 from lamina.training.history import History
 from lamina.training.program import arguments, describe
 from lamina.training.runs import Run
@@ -62,6 +62,7 @@ class Session:
         self.callbacks, self.settings = callbacks, settings
         self.signals = Signals()
         self.finder: Finder | None = None
+        self.watch: Watch | None = None
         #: epoch, steps, variables and place of the validation stream before the epoch is validated
         self._validating: tuple[int, int, dict[str, Any], Place | None] | None = None
         self._streams = {"data": data, "validation": validation}
@@ -96,7 +97,7 @@ class Session:
             Whether there is nothing left to train.
 
         Raises:
-            ConfigError: for another program, unless that was accepted.
+            ChangedProgramError: for another program, unless that was accepted.
         """
         self.run, self.history = run, history
         self.program = describe(self.model, self.data, self.validation, self.callbacks, self.settings)
@@ -106,13 +107,15 @@ class Session:
         for stream in self._streams.values():
             if isinstance(stream, StreamData):
                 stream.follow()
+        if not self._can_go_back:
+            self.watch = Watch(run)
         if self._saved is None:
             return False
         description, _ = self._saved
         changed = differences(description["program"], self.program)
         if changed and not self.checkpoint.accept_changes:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise ConfigError(
+            raise ChangedProgramError(
                 f"the checkpoint in {self.folder.path} was made by another program ({'; '.join(changed[:3])}{more}): "
                 "give every training a folder of its own, or remove that one to begin anew.\n"
                 f"To go on with what is different:  checkpoint=lm.Checkpoint({str(self.folder.path)!r}, accept_changes=True)"
@@ -160,6 +163,8 @@ class Session:
         """Called after every dispatch: saves if it is time, or a signal came."""
         if self.finder is not None:
             self.finder.look(epoch, done)
+        if self.watch is not None:
+            self.watch.look(epoch, done)
         if self.signals.received:
             self._leave(epoch, done)
         if self.folder.due(epoch_ended=False):
@@ -214,9 +219,9 @@ class Session:
         self.folder.wait()
         saved = self.folder.read()
         place = None if saved is None else (saved[0]["state"]["epoch"], saved[0]["state"]["step"])
-        streams = [stream for stream in self._streams.values() if isinstance(stream, StreamData)]
-        if self.finder is not None or saved is None or not all(stream.can_go_back for stream in streams):
-            raise failure.error(self.folder.path, place)
+        if self.finder is not None or saved is None or not self._can_go_back:
+            where = self.watch.where() if self.watch is not None else ""
+            raise failure.error(self.folder.path, place, where)
         print(f"{failure}: looking for the step, from the last checkpoint on", file=sys.stderr)
         try:
             start = self._restore(*saved)
@@ -224,6 +229,11 @@ class Session:
             raise failure.error(self.folder.path, place) from None
         self.finder = Finder(self.model, self.run, self.settings["steps_per_epoch"], self.folder.path, place)
         return start
+
+    @property
+    def _can_go_back(self) -> bool:
+        streams = [stream for stream in self._streams.values() if isinstance(stream, StreamData)]
+        return all(stream.can_go_back for stream in streams)
 
     def _check(self, logs: Logs) -> None:
         bad = bad_loss(logs)

@@ -186,7 +186,13 @@ def test_a_training_that_was_stopped_goes_on_by_the_same_command(run, tmp_path, 
     status, _, err = run(*command, "--checkpoint", "kept/run", "--seed", "1")
     assert status == 2
     assert err.startswith("lamina: the checkpoint in kept/run was made by another program (data, ")
+    assert err.endswith("; or go on with what is different: --accept-changes\n")
+    assert "there is none; give --checkpoint FOLDER" in run(*command, "--accept-changes")[2]
     assert run(*command, "--checkpoint", "kept/run")[0] == 0
     for name in ("model.safetensors", "metrics.csv"):
         assert (tmp_path / "runs/flowers" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert "runs/flowers is there already" in run(*command, "--checkpoint", "kept/other")[2]
+    longer = ("--checkpoint", "kept/whole", "--out", "whole", "--epochs", "4")
+    assert run(*command, *longer)[0] == 2
+    assert run(*command, *longer, "--accept-changes")[0] == 0
+    assert len((tmp_path / "whole/metrics.csv").read_text().splitlines()) == 5

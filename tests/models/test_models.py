@@ -179,6 +179,11 @@ def test_predict_takes_any_length_and_gives_every_row():
         np.testing.assert_array_equal(model.predict(x, batch_size=8), x)
     parts = [np.ones((2, 2)), np.zeros((3, 2))]
     np.testing.assert_array_equal(model.predict(iter(parts)), np.concatenate(parts))
+    stream = iter(parts)
+    np.testing.assert_array_equal(model.predict(stream, steps=1), parts[0])
+    np.testing.assert_array_equal(next(stream), parts[1])  # no batch was read ahead
+    with pytest.raises(lm.DataError, match="no batch to predict from"):
+        model.predict(iter([]))
 
 
 def test_one_output_may_be_called_by_its_name():

@@ -1,5 +1,8 @@
 import json
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import pytest
 import lamina as lm
 from lamina import layers
 from lamina.core.errors import ConfigError, FileError
-from lamina.saving import read_description
+from lamina.saving import disk, read_description
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = (X.sum(1) > 0).astype(int)
@@ -176,3 +179,25 @@ def test_a_model_that_is_trained_by_parts_can_be_saved(tmp_path):
     pair.save(tmp_path / "pair.safetensors")
     with pytest.raises(FileError, match="'b/dense/bias', which the model does not have"):
         lm.load_model(tmp_path / "pair.safetensors")  # the part's input was never told
+
+
+def test_saving_takes_away_what_killed_processes_left_and_nothing_else(tmp_path):
+    path = tmp_path / "model[1].safetensors"
+    names = ("abcdefgh", "zzzzzzz1", "zzzzzzz2", "zzzzzzz3", "bak.abcdefgh")
+    dead, young, held, mine, other = (tmp_path / f".{path.name}.{name}" for name in names)
+    for file in (dead, young, held, mine, other):
+        file.write_bytes(b"part")
+        if file is not young:
+            os.utime(file, (0, 0))
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", holds, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process, mine.open("r+") as file:
+        process.stdout.readline()
+        assert disk._hold(file.fileno())
+        disk.replace(path, [b"whole"])
+        assert sorted(tmp_path.iterdir()) == sorted([path, young, held, mine, other])
+        process.kill()
+    disk.replace(path, [b"whole"])
+    assert sorted(tmp_path.iterdir()) == sorted([path, young, other])
+    disk.sweep(path)  # where nobody else writes
+    assert sorted(tmp_path.iterdir()) == sorted([path, other])

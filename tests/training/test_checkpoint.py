@@ -1,6 +1,7 @@
 """Training that is stopped at every possible place, and goes on. The full form is torture/killed_training.py."""
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from lamina.core.config import config
 from lamina.saving import disk
 from lamina.training import checkpoint
 from lamina.training.drivers import Driver
+from tests.training.duel import Duel
 
 X = np.random.default_rng(0).normal(size=(22, 3)).astype("float32")
 Y = (X.sum(1) > 0).astype("int32")
@@ -265,31 +267,6 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     checkpoint.Folder(checkpoint.Checkpoint(tmp_path)).close()
 
 
-class Duel(lm.Model):
-    """Two networks with an optimizer each, in a step of one's own that logs numbers of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.one, self.two = layers.Dense(4, name="one"), layers.Dense(1, name="two")
-        self.first, self.second = lm.optimizers.SGD(0.1, momentum=0.9), lm.optimizers.Adam(0.01)
-
-    def call(self, x):
-        return self.two(self.one(x))
-
-    def train_step(self, batch):
-        x, y = batch
-        noise = lm.random.normal((len(x), 3))
-
-        def loss():
-            return ((self(x + noise)[:, 0] - y) ** 2).mean()
-
-        first, gradients = lm.value_and_grad(loss, self.one)()
-        self.first.apply(gradients)
-        second, gradients = lm.value_and_grad(loss, self.two)()
-        self.second.apply(gradients)
-        return {"first_loss": first, "second_loss": second}
-
-
 class Positioned:
     """Batches of changing size from a generator that offers its position."""
 
@@ -379,6 +356,15 @@ def test_a_loss_that_is_not_finite_names_step_and_layer(tmp_path, capsys):
     model.compile("sgd", "mse")
     with pytest.raises(lm.StateError, match=r"'before/kernel' is nan in step 1 of epoch 1, .* first in the gradients"):
         model.fit(0 * x[:4], x[:4, 0], verbose=0, checkpoint=tmp_path / "root")
+
+
+def test_a_loss_that_is_not_finite_in_a_generator_names_the_step(tmp_path):
+    def batches():
+        for step in itertools.count():
+            yield X[:5] * np.float32(1 if step != 6 else np.nan), Y[:5].astype("float32")
+
+    with pytest.raises(lm.StateError, match=r"'first_loss' is nan in step 3 of epoch 2\. .*last finite"):
+        Duel().fit(batches(), steps_per_epoch=4, epochs=3, verbose=0, checkpoint=tmp_path)
 
 
 def test_a_callback_that_cannot_be_kept_says_what_to_write(tmp_path):
