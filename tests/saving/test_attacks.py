@@ -133,6 +133,9 @@ RUN = [
     Attack("CVE-2025-32434", "torch.load ran code although it was told to read weights only", zipped("archive/data.pkl", pickle.dumps(_Opens())), "not a model file"),
     Attack("CVE-2019-6446", "numpy.load unpickled objects", pickle.dumps(_Opens()), "not a model file"),
     Attack("CVE-2021-37678", "Keras built objects from YAML", joined("!!python/object/apply:os.system ['touch stolen']"), "header is not JSON"),
+    Attack("CVE-2024-34997", "joblib unpickled an array of objects", network(layer("Rescaling", scale={"array": [base64.b64encode(pickle.dumps(_Opens())).decode()], "dtype": "object"})), "could not convert string to float"),
+    Attack("CVE-2026-34445", "ONNX set whatever attributes the file names", network(layer("Dense", units=2, __class__="os.system")), "Dense has no argument '__class__'"),
+    Attack("CVE-2026-34445", "the same, with an attribute of its own", network(layer("Dense", units=2, _built=True)), "Dense has no argument '_built'"),
     Attack("CVE-2022-45907", "torch evaluated a line of annotations", network(layer("EinsumDense", equation="__import__('os').system('touch stolen')", output_shape=2)), "EinsumDense"),
 ]  # fmt: skip
 
@@ -145,6 +148,10 @@ READ = [
     Attack("CVE-2025-12060", "an archive wrote outside of its folder", joined(*header_of(network(layer("Dense", units=2)), DENSE | {"../../stolen": np.zeros(1, "uint8")})), "holds '../../stolen', which the model does not have"),
     Attack("CVE-2026-1669", "an HDF5 dataset kept its bytes in another file", secret(lambda path: entry(external=path)), "described by something else than dtype, shape and data_offsets"),
     Attack("CVE-2026-1669", "the same, in the place of the offsets", secret(lambda path: entry(data_offsets=[path, 0])), "has the offsets"),
+    Attack("CVE-2022-25882", "an ONNX tensor kept its bytes in a file outside of the folder; CVE-2024-27318 and CVE-2026-27489 alike", secret(lambda path: entry(data_location="EXTERNAL", external_data=[{"key": "location", "value": path}])), "described by something else than dtype, shape and data_offsets"),
+    Attack("CVE-2025-51480", "ONNX wrote a tensor where the file says", joined(*header_of(network(layer("Dense", units=2)), DENSE | {"../stolen": np.zeros(1, "uint8")})), "holds '../stolen', which the model does not have"),
+    Attack("CVE-2024-55459", "Keras unpacked an archive outside of its folder", zipped("../stolen", b"x"), "not a model file"),
+    Attack("CVE-2026-7482", "Ollama read past the end of the file into its own memory", entry(data_offsets=[16, 48]), "its tensors need|overlaps|leaves a hole"),
     Attack("huntr", "a virtual dataset was mapped from others: two tensors share bytes", entry("dense/bias", data_offsets=[24, 32]), "overlaps the one before it"),
     Attack("huntr", "a name in an archive was a link", zipped("model.weights.h5", b"/etc/passwd"), "not a model file"),
 ]  # fmt: skip
@@ -153,6 +160,8 @@ TAKE = [
     Attack("CVE-2026-0897", "an HDF5 dataset declared a shape of petabytes", entry(shape=[2**24, 2**24]), "needs 1125899906842624 bytes; its offsets are 0, 32"),
     Attack("CVE-2026-0897", "the same, past 64 bits", entry(shape=[2**32, 2**32]), "needs 73786976294838206464 bytes"),
     Attack("CVE-2026-0897", "the same, with as large offsets", entry(shape=[2**24, 2**14], data_offsets=[0, 2**40]), "its tensors need|overlaps"),
+    Attack("CVE-2026-24747", "torch took a storage for larger than it is", entry(dtype="F64"), "of shape \\[4, 2\\] needs 64 bytes; its offsets are 0, 32"),
+    Attack("CVE-2026-33298", "llama.cpp's size of a tensor overflowed to a small one", entry(shape=[2**33, 2**29]), "needs 18446744073709551616 bytes; its offsets are 0, 32"),
     Attack("CVE-2026-0897", "a negative length", entry(shape=[-4, -2]), r"has the shape \[-4, -2\]"),
     Attack("huntr", "an npz member declared more than is stored", raw(lambda header: None, data=39), "its tensors need 40 bytes; 39 follow"),
     Attack("huntr", "an archive's member grew a thousandfold", zipped("config.json", bytes(1000), 1000), "not a model file"),
