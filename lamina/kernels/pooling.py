@@ -222,7 +222,7 @@ def adaptive_max_pool(
         output_size: how many windows there are along each axis.
     """
     for axis, places in reversed(list(enumerate(per_axis(output_size, x.ndim - 2), 1))):
-        windows = _adaptive_windows(x.shape[axis], places, x.shape[axis] + 2 * places)
+        windows = _adaptive_windows(x.shape[axis], places, x.shape[axis] + 32 * places)
         longest = max(map(len, windows))
         # shorter windows see their last entry again, which changes neither the maximum nor which one is the first
         index = np.array([[window[min(i, len(window) - 1)] for i in range(longest)] for window in windows])
@@ -239,7 +239,7 @@ def adaptive_average_pool(
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     x = x.astype(jnp.promote_types(dtype, "float32"))
     for axis, places in enumerate(per_axis(output_size, x.ndim - 2), 1):
-        windows = _adaptive_windows(x.shape[axis], places, x.shape[axis] * places)
+        windows = _adaptive_windows(x.shape[axis], places, (x.shape[axis] + 32) * places)
         weights = np.zeros((x.shape[axis], places))
         for place, window in enumerate(windows):
             weights[window, place] = 1 / len(window)
