@@ -1,21 +1,35 @@
-"""A model file cut off at every byte and with every byte changed: each loads, or is refused by an error of Lamina's.
+"""Model files and a checkpoint cut off at every byte and with every byte changed.
 
+Each loads, or is refused by an error of Lamina's, within a second of work and with little memory.
 Run:  python -m torture.damaged_files [--every N] [FILE ...]
 """
 
 import argparse
+import resource
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import lamina as lm
-from lamina import families
-from lamina.core.errors import LaminaError
-from tests.golden.make_models import FOLDER
+import numpy as np
 
-FILES = ("model", "fcnn_classifier", "rnn_classifier")
+import lamina as lm
+from lamina import families, layers
+from lamina.core.errors import LaminaError
+from lamina.training.checkpoint import FILE, Folder
+from tests.golden.make_models import FOLDER
+from tests.saving.files import most_memory
+
+
+def checkpoint(folder: Path) -> Path:
+    """The checkpoint of a small run, complete with an optimizer's slots, a metric and counters of callbacks."""
+    model = lm.Sequential([lm.Input((3,)), layers.Dense(4, "relu"), layers.Dropout(0.5), layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    stops = lm.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    model.fit(x, (x.sum(1) > 0).astype(int), epochs=2, verbose=0, callbacks=[stops], checkpoint=folder)
+    return folder / FILE
 
 
 def damaged(content: bytes, every: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -33,7 +47,13 @@ def read(path: Path) -> str:
         Exception: if anything else happened than a model or an error of Lamina's.
     """
     try:
-        if path.name.startswith("model"):
+        if path.name == FILE:
+            folder = Folder(lm.Checkpoint(path.parent))
+            try:
+                folder.read()
+            finally:
+                folder.close()
+        elif path.name.startswith("model"):
             lm.load_model(path)
         else:
             families.load(path)
@@ -47,18 +67,19 @@ def read(path: Path) -> str:
 def main() -> None:
     """Damage the files that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", default=[FOLDER / f"{name}.1.safetensors" for name in FILES], type=Path)
+    parser.add_argument("files", nargs="*", help="all golden ones and a checkpoint by default", type=Path)
     parser.add_argument("--every", type=int, default=1, help="look at every so many bytes only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for file in options.files:
+        files = options.files or [checkpoint(Path(folder) / "run"), *sorted(FOLDER.glob("*.safetensors"), key=_size)]
+        for file in files:
             path = Path(folder) / file.name
-            path.write_bytes(file.read_bytes())
+            path.write_bytes(content := file.read_bytes())
             read(path)  # what is done once in a process takes its time
-            counts, longest = Counter[str](), 0.0
-            for what, content in damaged(file.read_bytes(), options.every):
-                path.write_bytes(content)
-                start = time.process_time()
+            counts, longest, first = Counter[str](), 0.0, _most_held()
+            for what, changed in damaged(content, options.every):
+                path.write_bytes(changed)
+                start, held = time.process_time(), _most_held()
                 try:
                     counts[read(path)] += 1
                 except Exception as error:
@@ -66,7 +87,20 @@ def main() -> None:
                 longest = max(longest, time.process_time() - start)
                 if longest > 1:
                     raise SystemExit(f"{file}, {what}: it took {longest:.1f} s")
-            print(f"{file.name}: {counts.total():,} damaged files, {longest:.2f} s at most: {dict(counts)}", flush=True)
+                if _most_held() - held > most_memory(path):
+                    raise SystemExit(f"{file}, {what}: it took {(_most_held() - held) / 1e6:,.0f} MB")
+            more = (_most_held() - first) / 1e6
+            told = f"{longest:.2f} s at most, {more:,.0f} MB more for all: {dict(counts)}"
+            print(f"{file.name}, {len(content):,} bytes: {counts.total():,} damaged files, {told}", flush=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _most_held() -> int:
+    """The most bytes that the process has held at once so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

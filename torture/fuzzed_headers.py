@@ -1,4 +1,4 @@
-"""Millions of mutated headers: each is read, or refused by an error of Lamina's, within a second of work.
+"""Millions of mutated headers: each is read, or refused by an error of Lamina's, within a second of work and little memory.
 
 With ``atheris`` (requirements/torture.txt) the mutations are guided by which lines of the reader they reach; without it they
 are random. Run:  python -m torture.fuzzed_headers [--runs N] [--seed N]
@@ -9,6 +9,7 @@ import inspect
 import json
 import random
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.make_models import FOLDER
-from tests.saving.files import joined, parts_of
+from tests.saving.files import CONSTANT, joined, parts_of
 
 #: what a description is made of: mutations put these in
 WORDS = (
@@ -74,12 +75,14 @@ class Reader:
     def __init__(self) -> None:
         from lamina import load_model
         from lamina.core.errors import LaminaError
-        from lamina.saving.container import parse_header
+        from lamina.saving.container import HeaderError, parse_header
         from lamina.saving.model_file import described
 
-        self.error, self.parse, self.described, self.load = LaminaError, parse_header, described, load_model
+        self.error, self.damaged = LaminaError, HeaderError
+        self.parse, self.described, self.load = parse_header, described, load_model
         self.counts, self.longest = Counter[str](), 0.0
         self.path = Path(tempfile.mkdtemp()) / "model.safetensors"
+        self.first = self.held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def __call__(self, data: bytes) -> None:
         """The first byte says what the rest is: a file, the JSON of a header, or the JSON of a description."""
@@ -92,7 +95,7 @@ class Reader:
             content = rest
         start = time.process_time()
         try:
-            header = self.parse(content, len(content), self.path)
+            header = self.parse(content[:8], content[8:], len(content))
             self.counts["header"] += 1
             self.described(header, self.path)
             self.counts["description"] += 1
@@ -100,12 +103,16 @@ class Reader:
                 self.path.write_bytes(content)
                 self.load(self.path)
                 self.counts["built"] += 1
-        except self.error as error:
-            if str(self.path) not in str(error) or len(str(error)) > 10_000:
+        except (self.error, self.damaged) as error:
+            named = isinstance(error, self.damaged) or str(self.path) in str(error)
+            if not named or len(str(error)) > 10_000:
                 raise AssertionError(f"not a short line that names the file: {error}") from error
             self.counts[type(error).__name__] += 1
         self.counts["read"] += 1
-        spent = time.process_time() - start
+        spent, held = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if held - self.held > 10 * len(content) + CONSTANT:
+            raise AssertionError(f"it took {(held - self.held) / 1e6:,.0f} MB")
+        self.held = held
         if spent > 1 and self.counts["built"] > 2:  # what is done once in a process takes its time
             raise AssertionError(f"it took {spent:.1f} s")
         self.longest = max(self.longest, spent)
@@ -200,7 +207,8 @@ def guided(reader_of: Callable[[], Reader], runs: int, seed: int) -> None:
 
 def tell(reader: Reader) -> None:
     """Print what came of it so far."""
-    print(f"{reader.longest:.2f} s at most: {dict(reader.counts)}", flush=True)
+    more = (reader.held - reader.first) / 1e6
+    print(f"{reader.longest:.2f} s at most, {more:,.0f} MB more than at first: {dict(reader.counts)}", flush=True)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lamina.core import allowance
 from lamina.core.typing import Array, Float, Real
 from lamina.kernels.convolution import Pads, Sizes, pads_of, per_axis
 from lamina.kernels.operation import Operation, call
@@ -92,9 +93,9 @@ def _average_portable(x: Array, **windows: Any) -> Array:
     for axis, length, step, pads in _axes(**windows):
         n = x.shape[axis]
         x = _reduce(x, axis, length, step, pads, jnp.add, lax.add, 0)
-        start = np.arange(x.shape[axis]) * step - pads[0]
-        counts = np.minimum(start + length, n) - np.maximum(start, 0)
-        x = x / jnp.asarray(counts, x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
+        start = jnp.arange(x.shape[axis]) * step - pads[0]
+        counts = jnp.minimum(start + length, n) - jnp.maximum(start, 0)
+        x = x / counts.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1 - axis))
     return x.astype(dtype)
 
 
@@ -203,7 +204,8 @@ def _reduce(
     return functools.reduce(merge, seen)
 
 
-def _adaptive_windows(length: int, places: int) -> list[range]:
+def _adaptive_windows(length: int, places: int, numbers: int) -> list[range]:
+    allowance.spend(f"adaptive pooling of {length} entries into {places}", numbers=numbers)
     return [range(i * length // places, -(-(i + 1) * length // places)) for i in range(places)]
 
 
@@ -220,7 +222,7 @@ def adaptive_max_pool(
         output_size: how many windows there are along each axis.
     """
     for axis, places in reversed(list(enumerate(per_axis(output_size, x.ndim - 2), 1))):
-        windows = _adaptive_windows(x.shape[axis], places)
+        windows = _adaptive_windows(x.shape[axis], places, x.shape[axis] + 32 * places)
         longest = max(map(len, windows))
         # shorter windows see their last entry again, which changes neither the maximum nor which one is the first
         index = np.array([[window[min(i, len(window) - 1)] for i in range(longest)] for window in windows])
@@ -237,8 +239,9 @@ def adaptive_average_pool(
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     x = x.astype(jnp.promote_types(dtype, "float32"))
     for axis, places in enumerate(per_axis(output_size, x.ndim - 2), 1):
+        windows = _adaptive_windows(x.shape[axis], places, (x.shape[axis] + 32) * places)
         weights = np.zeros((x.shape[axis], places))
-        for place, window in enumerate(_adaptive_windows(x.shape[axis], places)):
+        for place, window in enumerate(windows):
             weights[window, place] = 1 / len(window)
         x = jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), jnp.asarray(weights, x.dtype)), -1, axis)
     return x.astype(dtype)

@@ -1,4 +1,4 @@
-"""Reading a ``.safetensors`` file from anybody: its header is checked whole before anything is allocated.
+"""What a ``.safetensors`` file may be, for reader and writer: its header is checked whole before anything is allocated.
 
 The format (https://github.com/huggingface/safetensors): 8 bytes with the length of the header, the header as JSON, the
 tensors' bytes. The header gives each tensor's dtype, shape and place; together the places cover all bytes, each once.
@@ -17,8 +17,12 @@ import numpy as np
 
 from lamina.core.errors import FileError, shown
 
-#: the longest header that is read or written, in bytes: parsed, it takes several times as much memory
-LONGEST = 50_000_000
+#: the longest header that is read or written, in bytes
+LONGEST = 32_000_000
+#: bytes that Python takes for what stands at each of these characters of JSON, at most: an item, an entry, a list
+COSTS = {",": 72, ":": 130, "[": 80, "{": 80}
+#: bytes that the values of a JSON text may take, whatever its length, and for each of its characters
+VALUES, PER_CHARACTER = 100_000_000, 4
 #: how deep lists and dictionaries of a description may stand inside each other
 DEEPEST = 100
 #: the most axes, and the longest one
@@ -37,6 +41,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "C64": np.dtype("<c8"),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
@@ -57,12 +62,16 @@ class Header(NamedTuple):
     metadata: dict[str, str]
 
 
-class _DamagedError(Exception):
+class HeaderError(Exception):
     """What is wrong with a header, in one line."""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, kind: str = "model file") -> Header:
     """The header of a file, checked.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages.
 
     Raises:
         FileError: if the file is missing, damaged, or not of this format.
@@ -74,51 +83,54 @@ def read_header(path: Path) -> Header:
             start = file.read(8)
             size = path.stat().st_size
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            content = file.read(length) if length <= min(LONGEST, size - 8) else b""
+            content = [file.read(length) if length <= min(LONGEST, size - 8) else b""]
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
-    return parse_header(start + content, size, path)
+    try:
+        return parse_header(start, content.pop(), size)
+    except HeaderError as error:
+        raise FileError(f"{path} is not a {kind}, or is damaged: {error}.") from None
 
 
-def parse_header(content: bytes, size: int, path: Path | str) -> Header:
+def parse_header(start: bytes, content: bytes, size: int) -> Header:
     """The header that the bytes at the start of a file hold.
 
     Args:
-        content: the file's first bytes, at least to the header's end; or what there is of them.
+        start: the file's first 8 bytes; or what there is of them.
+        content: the bytes after them, at least to the header's end; or what there is of them.
         size: the length of the whole file, in bytes.
-        path: the file's name, for messages.
 
     Raises:
-        FileError: if they are not such a header, or its tensors are not the rest of the file.
+        HeaderError: if they are not such a header, or its tensors are not the rest of the file.
     """
+    if len(start) < 8:
+        raise HeaderError(f"it has {size} bytes, and a header has at least 8")
+    (length,) = struct.unpack("<Q", start)
+    if length > LONGEST:
+        raise HeaderError(f"its header is said to have {length} bytes; at most {LONGEST} are read")
+    if len(content) < length:
+        raise HeaderError(f"its header is said to have {length} bytes, and {size - 8} follow")
     try:
-        if size < 8 or len(content) < 8:
-            raise _DamagedError(f"it has {size} bytes, and a header has at least 8")
-        (length,) = struct.unpack_from("<Q", content)
-        if length > LONGEST:
-            raise _DamagedError(f"its header is said to have {length} bytes; at most {LONGEST} are read")
-        if len(content) < 8 + length:
-            raise _DamagedError(f"its header is said to have {length} bytes, and {size - 8} follow")
-        try:
-            found = parse_json(content[8 : 8 + length].decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise _DamagedError(f"its header is not JSON: {_first_line(error)}") from None
-        if not isinstance(found, dict):
-            raise _DamagedError("its header is not a dictionary")
-        return Header(*_checked(found, 8 + length, size))
-    except _DamagedError as error:
-        raise FileError(f"{path} is not a model file, or is damaged: {error}.") from None
+        text = str(memoryview(content)[:length], "utf-8")
+        del content  # its text can take four times as much
+        found = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise HeaderError(f"its header is not JSON: {_first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise HeaderError("its header is not a dictionary")
+    return Header(*_checked(found, 8 + length, size))
 
 
 def parse_json(text: str) -> Any:
-    """JSON from anybody: no name twice in a dictionary, lists and dictionaries neither too deep nor too many.
+    """JSON from anybody: no name twice in a dictionary, lists and dictionaries not too deep, and not too many values.
 
     Raises:
         ValueError: saying what is wrong.
     """
-    groups = text.count("[") + text.count("{")
-    if groups > 100_000 + len(text) // 32:  # an empty list takes thirty times its two characters
-        raise ValueError(f"{groups} lists and dictionaries in {len(text)} characters")
+    # An empty list takes thirty times its characters, a short entry of a dictionary as much: they are counted beforehand.
+    needed = sum(text.count(mark) * cost for mark, cost in COSTS.items())
+    if needed > VALUES + PER_CHARACTER * len(text):
+        raise ValueError(f"its values could take {needed} bytes, too many for {len(text)} characters")
     found = json.loads(text, object_pairs_hook=_each_once)
     if text.count("[") + text.count("{") > DEEPEST:
         _refuse_deep(found)
@@ -149,28 +161,26 @@ def _items(group: Any) -> Iterable[Any]:
 def _checked(found: dict[str, Any], start: int, size: int) -> tuple[dict[str, Entry], dict[str, str]]:
     metadata = found.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise _DamagedError("its metadata are not texts")
+        raise HeaderError("its metadata are not texts")
     tensors: dict[str, Entry] = {}
     spans = []
     for name, entry in found.items():
         if not name.isprintable() or not name:
-            raise _DamagedError(f"a tensor is named {shown(name)}")
+            raise HeaderError(f"a tensor is named {shown(name)}")
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise _DamagedError(
-                f"tensor {shown(name)} is described by something else than dtype, shape and data_offsets"
-            )
+            raise HeaderError(f"tensor {shown(name)} is described by something else than dtype, shape and data_offsets")
         kind, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
         dtype = DTYPES.get(kind) if isinstance(kind, str) else None
         if dtype is None:
-            raise _DamagedError(f"tensor {shown(name)} has the dtype {shown(kind)}; known are {', '.join(DTYPES)}")
+            raise HeaderError(f"tensor {shown(name)} has the dtype {shown(kind)}; known are {', '.join(DTYPES)}")
         if not _are_lengths(shape) or len(shape) > AXES:
-            raise _DamagedError(f"tensor {shown(name)} has the shape {shown(shape)}")
+            raise HeaderError(f"tensor {shown(name)} has the shape {shown(shape)}")
         if not _are_lengths(span) or len(span) != 2:
-            raise _DamagedError(f"tensor {shown(name)} has the offsets {shown(span)}")
+            raise HeaderError(f"tensor {shown(name)} has the offsets {shown(span)}")
         begin, end = span
         needed = math.prod(shape) * dtype.itemsize
         if end - begin != needed:
-            raise _DamagedError(
+            raise HeaderError(
                 f"tensor {shown(name)} of shape {shape} needs {needed} bytes; its offsets are {begin}, {end}"
             )
         spans.append((begin, end, name))
@@ -179,10 +189,10 @@ def _checked(found: dict[str, Any], start: int, size: int) -> tuple[dict[str, En
     for begin, end, name in sorted(spans):
         if begin != reached:
             what = "overlaps the one before it" if begin < reached else f"leaves a hole of {begin - reached} bytes"
-            raise _DamagedError(f"tensor {shown(name)} {what}")
+            raise HeaderError(f"tensor {shown(name)} {what}")
         reached = end
     if reached != size - start:
-        raise _DamagedError(f"its tensors need {reached} bytes; {size - start} follow the header")
+        raise HeaderError(f"its tensors need {reached} bytes; {size - start} follow the header")
     return tensors, metadata
 
 

@@ -19,13 +19,13 @@ from lamina.core import __version__, allowance, registry
 from lamina.core.errors import ConfigError, FileError, LaminaError, shown
 from lamina.core.module import Module
 from lamina.core.state import Variable
-from lamina.saving import disk
-from lamina.saving.container import LONGEST, Entry, Header, parse_json, read_header, read_tensor
+from lamina.saving.container import Entry, Header, parse_json, read_header, read_tensor
+from lamina.saving.tensors import write_tensors
 
 #: goes up when a reader of before could not read what is written now
 FORMAT = 1
 #: what any file may ask for while it is built: so many layers made and called, and so many numbers made, as of a metric
-STEPS, NUMBERS = 5_000, 2**24
+STEPS, NUMBERS = 5_000, 2**22
 #: the most numbers that any array in a network may have for one example, however small the file is
 LARGEST = 2**27
 #: paths of what belongs to training, not to the network
@@ -192,24 +192,16 @@ def _assign(path: Path, header: Header, wanted: Mapping[str, Variable]) -> None:
 
 
 def _write(filepath: str | Path, variables: dict[str, Variable], description: dict[str, Any], overwrite: bool) -> None:
-    from safetensors.numpy import save
-
     path = Path(filepath)
     if path.exists() and not overwrite:
         raise FileError(f"{path} is there already. Write:  model.save({str(path)!r}, overwrite=True)")
     header = {"format": FORMAT, "lamina": __version__, **description}
-    tensors = {name: np.array(variable.raw, order="C") for name, variable in variables.items()}
-    text = json.dumps(header, allow_nan=True)
-    if len(text) > LONGEST // 2:
-        raise ConfigError(
-            f"{path} would have a description of {len(text)} characters; at most {LONGEST // 2} are read."
-        )
     try:
         check_numbers(header)
     except ValueError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
-    data = save(tensors, metadata={"lamina": text})
-    disk.replace(path, [data])
+    tensors = {name: np.asarray(variable.raw) for name, variable in variables.items()}
+    write_tensors(path, tensors, {"lamina": json.dumps(header)})
 
 
 def _read(path: Path) -> tuple[Header, dict[str, Any]]:

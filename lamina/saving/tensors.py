@@ -1,7 +1,7 @@
-"""Writing ``.safetensors``: a header of JSON, then the arrays one after the other.
+"""Writing ``.safetensors``, a header of JSON and then the arrays one after the other; and reading all of such a file.
 
 It is written here rather than by the library of that name, which holds every array three times while it writes: a
-checkpoint is made beside training, and may take the memory of one copy of the state. Reading is the library's.
+checkpoint is made beside training, and may take the memory of one copy of the state.
 """
 
 import json
@@ -12,21 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lamina.core.errors import ConfigError, FileError
+from lamina.core.errors import ConfigError
 from lamina.saving import disk
+from lamina.saving.container import DTYPES, HeaderError, parse_header, parse_json, read_header, read_tensor
 
 #: bytes in one call to the system
 _PIECE = 1 << 20
-_NAMES = {
-    "bool": "BOOL",
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "complex64": "C64",
-}
+_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -35,17 +27,17 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     Args:
         path: the file.
         tensors: name -> array.
-        metadata: name -> text.
+        metadata: name -> text of JSON.
 
     Raises:
         FileError: if it cannot be written.
-        ConfigError: for an array of a dtype that the format has no name for.
+        ConfigError: for an array of a dtype that the format has no name for, and whatever else could not be read again.
 
     >>> import tempfile; from safetensors.numpy import load_file
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_tensors(Path(folder) / "two", {"a": np.ones(2), "b": np.zeros((1, 3), "int8")}, {"by": "us"})
+    ...     write_tensors(Path(folder) / "two", {"a": np.ones(2), "b": np.zeros((1, 3), "int8")}, {"by": '"us"'})
     ...     load_file(Path(folder) / "two")["b"], read_tensors(Path(folder) / "two")[1]
-    (array([[0, 0, 0]], dtype=int8), {'by': 'us'})
+    (array([[0, 0, 0]], dtype=int8), {'by': '"us"'})
     """
     # The widest first, as the library does: so every array lies at a multiple of its entries' size.
     arrays = {name: _little(array) for name, array in tensors.items()}
@@ -60,23 +52,25 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-
-    disk.replace(path, _pieces([len(text).to_bytes(8, "little"), text, *map(bytes_of, arrays.values())]))
+    length = len(text).to_bytes(8, "little")
+    try:
+        parse_header(length, text, 8 + len(text) + start)
+        for part in metadata.values():
+            parse_json(part)
+    except (HeaderError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be written, since it could not be read again: {error}.") from None
+    disk.replace(path, _pieces([length, text, *map(bytes_of, arrays.values())]))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and the texts in a file.
+    """The arrays and the texts in a file, as :func:`write_tensors` takes them.
 
     Raises:
         FileError: if it is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise FileError(f"{path} is not a safetensors file, or is damaged: {error}") from None
+    header = read_header(path, "safetensors file")
+    with path.open("rb") as file:
+        return {name: read_tensor(file, name, entry) for name, entry in header.tensors.items()}, header.metadata
 
 
 def _pieces(parts: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:

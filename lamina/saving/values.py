@@ -65,6 +65,7 @@ def encode(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Variable):
         value = value.stored
     if isinstance(value, np.ndarray | np.generic | jax.Array) and np.dtype(value.dtype).kind not in "OSUMm":
+        name = "".join(c if c.isprintable() else "?" for c in name)
         while name in tensors:
             name += "'"
         tensors[name] = np.array(value)

@@ -17,6 +17,7 @@ import numpy as np
 from lamina.core import __version__
 from lamina.core.errors import ConfigError, FileError
 from lamina.saving import disk
+from lamina.saving.container import parse_json
 from lamina.saving.tensors import bytes_of, read_tensors, write_tensors
 
 #: the share of a run's time that saving may take
@@ -112,7 +113,7 @@ class Folder:
             return None
         tensors, metadata = read_tensors(self.file)
         try:
-            description = json.loads(metadata["lamina"])
+            description = parse_json(metadata["lamina"])
             written, version, checksum = (description[name] for name in ("checkpoint", "lamina", "checksum"))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise FileError(f"{self.file} is damaged, or is not a checkpoint: it has no state of training.") from None

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lamina.core.errors import ConfigError, DataError
-from lamina.data.tables import TableEncoder, TableSchema, check_schema, read_table, split_target
+from lamina.data.tables import TableEncoder, TableSchema, base, check_schema, read_table, split_target
+from tests.saving.files import memory_taken
 
 
 def csv(folder, text, name="table.csv"):
@@ -67,6 +68,25 @@ def test_files_that_are_no_tables(tmp_path, content, match):
     with pytest.raises(DataError, match=match) as caught:
         read_table(csv(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_parquet_file_of_a_huge_table_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "memory_left", lambda: 100_000_000)
+    path = tmp_path / "t.parquet"
+    pl.select(pl.repeat(1.5, 3_000_000).alias("a")).write_parquet(path)
+    assert path.stat().st_size < 200_000
+    with (
+        memory_taken() as taken,
+        pytest.raises(DataError, match=r"t.parquet: this table of 0 MB takes about 150 MB of m"),
+    ):
+        read_table(path)
+    assert taken() < 10_000_000
+    pl.DataFrame({"a": ["x" * 500_000] * 60}).write_parquet(path)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(
+        DataError, match=r"t.parquet: this table of 0 MB takes about 120 MB of memory, and there are 100 MB"
+    ):
+        read_table(path)
 
 
 def test_other_files(tmp_path):

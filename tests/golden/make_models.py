@@ -1,9 +1,12 @@
 """A small model file of every family and of a plain model, with what they predict; writes the folder ``models``.
 
-The files of a format stay: every later version has to load them. A new format gets files of its own, beside these.
+The files of a format stay: every later version has to load them. So those that are there are not made again, and a new
+format gets files of its own, beside these.
 Run:  python -m tests.golden.make_models
 """
 
+import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 
 import lamina as lm
 from lamina import families
+from lamina.saving.tensors import write_tensors
 
 FOLDER = Path(__file__).parent / "models"
 FORMAT = 1
@@ -48,6 +52,27 @@ def forecaster() -> Any:
     return model.fit(np.sin(np.arange(60) / 3))
 
 
+def encoder() -> Any:
+    """Of a network of GPT-2's shape with two letters, as Hugging Face's folders have it."""
+    sizes = {"n_embd": 4, "n_inner": None, "n_head": 2, "n_layer": 1, "n_positions": 4, "vocab_size": 3}
+    config = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, **sizes}
+    norms = dict.fromkeys(("ln_f", "h.0.ln_1", "h.0.ln_2"), (4,))
+    dense = {"h.0.attn.c_attn": (4, 12), "h.0.attn.c_proj": (4, 4), "h.0.mlp.c_fc": (4, 16), "h.0.mlp.c_proj": (16, 4)}
+    shapes = {f"{name}.weight": shape for name, shape in (norms | dense).items()}
+    shapes |= {f"{name}.bias": shape[-1:] for name, shape in (norms | dense).items()}
+    normal = np.random.default_rng(2).normal
+    tensors = {name: normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    tensors |= {"wte.weight": normal(size=(3, 4)).astype("float32"), "wpe.weight": np.eye(4, dtype="float32")}
+    words = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
+    parts = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    tokenizer = {"version": "1.0", "added_tokens": [], "model": words, **dict.fromkeys(parts)}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(tokenizer))
+        write_tensors(Path(folder) / "model.safetensors", tensors, {})
+        return families.TransformerEncoder.from_pretrained(folder)
+
+
 #: name -> how it is made, and what it is asked
 MODELS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "model": (plain, lambda m: m.predict(table()[:5])),
@@ -62,6 +87,10 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "cnn_classifier": (
         lambda: families.CNNClassifier(width=2, augment=None, **COMMON).fit(pictures(), halves(pictures())),
         lambda m: m.predict_proba(pictures()[:3]),
+    ),
+    "cnn_regressor": (
+        lambda: families.CNNRegressor(width=2, augment=None, **COMMON).fit(pictures(), pictures().mean((1, 2, 3))),
+        lambda m: m.predict(pictures()[:3]),
     ),
     "rnn_classifier": (
         lambda: families.RNNClassifier(units=3, embedding=3, max_words=20, **COMMON).fit(TEXTS, ["a", "b"] * 12),
@@ -104,19 +133,23 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         ).fit(TEXTS, ["a", "b"] * 12),
         lambda m: m.predict_proba(TEXTS[:4]),
     ),
+    "transformer_encoder": (encoder, lambda m: m.transform(["a", "abab", "baaba"])),
 }
 
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    answers = {}
+    kept = FOLDER / f"answers.{FORMAT}.npz"
+    answers = dict(np.load(kept)) if kept.exists() else {}
     for name, (make, ask) in MODELS.items():
         path = FOLDER / f"{name}.{FORMAT}.safetensors"
+        if path.exists():
+            continue
         make().save(path)
         again = lm.load_model(path) if name == "model" else families.load(path)
         answers[name] = np.asarray(ask(again))
         print(f"{path.name}: {path.stat().st_size:,} bytes")
-    np.savez_compressed(FOLDER / f"answers.{FORMAT}.npz", **answers)
+    np.savez_compressed(kept, **answers)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Model files made by hand, as a stranger could make them."""
 
 import contextlib
+import ctypes
 import json
+import resource
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,31 @@ def altered(source: Path, path: Path, change: Any) -> Path:
     header["__metadata__"]["lamina"] = json.dumps(description)
     path.write_bytes(joined(header, data))
     return path
+
+
+#: bytes of memory that reading a file may take beside ten times its size
+CONSTANT = 100_000_000
+
+
+def most_memory(path: Path) -> int:
+    """The bytes of memory that reading a file may take at most."""
+    return 10 * path.stat().st_size + CONSTANT
+
+
+@contextlib.contextmanager
+def memory_taken() -> Iterator[Callable[[], int]]:
+    """Gives a function that tells how many bytes more the process has held at once since, as the system counts them."""
+    with contextlib.suppress(AttributeError, OSError):  # freed memory is given back: taken again, it would not be seen
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):  # the most that was held so far is forgotten; where this cannot be, it counts
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _most_held()
+    yield lambda: _most_held() - before
+
+
+def _most_held() -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

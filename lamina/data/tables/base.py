@@ -237,7 +237,7 @@ def _read_file(path: Path, delimiter: str | None, encoding: str | None) -> "pl.D
     if suffix not in (".csv", ".tsv", ".txt", ".parquet", ".pq"):
         raise DataError(f"{path}: expected a .csv, .tsv, .txt or .parquet file")
     try:
-        _refuse_too_large(path)
+        _refuse_too_large(path, _cells_in(path))
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: this file cannot be read: {error.strerror}") from None
@@ -245,35 +245,56 @@ def _read_file(path: Path, delimiter: str | None, encoding: str | None) -> "pl.D
         raise DataError(f"{path}: this file is empty")
     if suffix in (".parquet", ".pq"):
         try:
-            return pl.read_parquet(io.BytesIO(content))
-        except (pl.exceptions.PolarsError, OSError) as error:
+            return _read_parquet(path, content)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(
                 f"{path}: this is not a Parquet file, or a damaged one: {str(error).splitlines()[0]}"
             ) from None
     return _read_csv(path, content, delimiter or ("\t" if suffix == ".tsv" else None), encoding)
 
 
-def _refuse_too_large(path: Path) -> None:
+def _refuse_too_large(path: Path, cells: float, texts: float = 0) -> None:
     """Refuse a table that does not fit into memory, which is worse to find out on the way.
 
-    Its bytes take four times their number while they are read, and each cell about 50 bytes; a sample tells how many there are.
+    Its bytes take four times their number while they are read, as do its texts, and each cell about 50 bytes.
+
+    Args:
+        path: the file.
+        cells: how many cells it has.
+        texts: the bytes of all its texts, where they are more than those of the file.
 
     Raises:
         DataError: telling how much it takes, and how much there is.
     """
     size = path.stat().st_size
-    left = memory_left() if size > 1e6 else None
-    if left is None:
-        return
-    with path.open("rb") as file:
-        sample = file.read(1 << 20)
-    cells = sample.count(b"\n") + max(map(sample.count, (b",", b";", b"\t", b"|")))
-    needed = size * (4 + 50 * cells / len(sample))
-    if needed > left:
+    needed = 4 * max(size, texts) + 50 * cells
+    left = memory_left() if needed > 1e7 else None
+    if left is not None and needed > left:
         raise DataError(
             f"{path}: this table of {size / 1e6:,.0f} MB takes about {needed / 1e6:,.0f} MB of memory, and there are "
             f"{left / 1e6:,.0f} MB left; take a part of its rows or columns"
         )
+
+
+def _cells_in(path: Path) -> float:
+    """About how many cells a text file has, by its first megabyte."""
+    with path.open("rb") as file:
+        sample = file.read(1 << 20)
+    cells = sample.count(b"\n") + max(map(sample.count, (b",", b";", b"\t", b"|")))
+    return path.stat().st_size * cells / max(len(sample), 1)
+
+
+def _read_parquet(path: Path, content: bytes) -> "pl.DataFrame":
+    """A Parquet file, of which a few bytes can stand for any number of rows, and rows for a long text each."""
+    import polars as pl
+
+    lazy = pl.scan_parquet(io.BytesIO(content))
+    schema = lazy.collect_schema()
+    _refuse_too_large(path, lazy.select(pl.len()).collect().item() * len(schema))
+    frame = pl.read_parquet(io.BytesIO(content))
+    texts = [frame[name].str.len_bytes().cast(pl.Float64).sum() for name, dtype in schema.items() if dtype == pl.String]
+    _refuse_too_large(path, frame.height * frame.width, sum(map(float, texts)))
+    return frame
 
 
 def _read_csv(path: Path, content: bytes, delimiter: str | None, encoding: str | None) -> "pl.DataFrame":
