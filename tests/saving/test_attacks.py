@@ -214,6 +214,7 @@ TAKE = [
     Attack("", "an array cut into ten million", op("array_split", X, 10**7), "takes too many steps"),
     Attack("", "a metric with ten billion thresholds", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.AUC", num_thresholds=10**10)]}), r"would make 1e\+10 numbers", DENSE),
     Attack("", "a metric of a hundred thousand classes", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.MeanIoU", num_classes=10**5)]}), r"would make 1e\+10 numbers", DENSE),
+    Attack("", "a metric of a billion classes", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.MeanIoU", num_classes=10**9)]}), r"would make 1e\+09 numbers", DENSE),
     Attack("", "a pattern that backtracks for ever", network(layer("Dense", units=2), compile={"optimizer": layer("optimizers.Muon", exclude_layers=["(a+)+$"]), "loss": "mse"}), "in a file repeats once at most", DENSE),
 ]  # fmt: skip
 
