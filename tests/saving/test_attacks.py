@@ -205,6 +205,7 @@ TAKE = [
     Attack("", "a vocabulary filled up", network(layer("StringLookup", vocabulary=["a"], max_tokens=10**12, pad_to_max_tokens=True, output_mode="count"), dtype="string"), "numbers of one example, too many"),
     Attack("", "texts filled up", network(layer("TextVectorization", vocabulary=["a"], output_sequence_length=10**12), shape=(None, 1), dtype="string"), "numbers of one example, too many"),
     Attack("", "a trillion indices of unknown words", network(layer("StringLookup", vocabulary=["a"], num_oov_indices=10**12), dtype="string"), r"would make 1e\+12 numbers"),
+    Attack("", "a truth value of a billion", network(layer("StringLookup", vocabulary=["a"], invert=10**9), dtype="string"), "cannot be run for one example"),
     Attack("", "runs of a trillion words", network(layer("TextVectorization", vocabulary=["a"], ngrams=10**12), dtype="string"), r"would make 8e\+12 numbers"),
     Attack("", "an array whose entries have a gigabyte each", network(layer("Rescaling", scale={"array": ["x"], "dtype": "S1000000000"})), "a saved array has dtype 'S1000000000'"),
     Attack("", "a million steps written out", network(layer("SimpleRNN", units=2, unroll=True), shape=(None, 10**6, 4)), "has no weights|too many steps"),
