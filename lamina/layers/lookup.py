@@ -74,7 +74,7 @@ class Lookup(Layer):
         self.num_oov_indices = num_oov_indices
         self.mask_token = mask_token
         self.oov_token = oov_token
-        self.invert = invert
+        self.invert = bool(invert)
         self.output_mode = output_mode
         self.pad_to_max_tokens = pad_to_max_tokens
         self.sparse = sparse

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from lamina.core import allowance
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.state import Array
@@ -42,6 +43,7 @@ class IoU(Metric):
         axis: int = -1,
     ) -> None:
         super().__init__(name, dtype)
+        allowance.spend(f"{type(self).__name__}(num_classes=...)", numbers=num_classes)
         if num_classes < 1 or not all(0 <= i < num_classes for i in target_class_ids):
             raise ConfigError(
                 f"{type(self).__name__} expects target_class_ids from 0 to num_classes - 1 = {num_classes - 1}; "

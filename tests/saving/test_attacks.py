@@ -205,6 +205,7 @@ TAKE = [
     Attack("", "a vocabulary filled up", network(layer("StringLookup", vocabulary=["a"], max_tokens=10**12, pad_to_max_tokens=True, output_mode="count"), dtype="string"), "numbers of one example, too many"),
     Attack("", "texts filled up", network(layer("TextVectorization", vocabulary=["a"], output_sequence_length=10**12), shape=(None, 1), dtype="string"), "numbers of one example, too many"),
     Attack("", "a trillion indices of unknown words", network(layer("StringLookup", vocabulary=["a"], num_oov_indices=10**12), dtype="string"), r"would make 1e\+12 numbers"),
+    Attack("", "a truth value of a billion", network(layer("StringLookup", vocabulary=["a"], invert=10**9), dtype="string"), "cannot be run for one example"),
     Attack("", "runs of a trillion words", network(layer("TextVectorization", vocabulary=["a"], ngrams=10**12), dtype="string"), r"would make 8e\+12 numbers"),
     Attack("", "an array whose entries have a gigabyte each", network(layer("Rescaling", scale={"array": ["x"], "dtype": "S1000000000"})), "a saved array has dtype 'S1000000000'"),
     Attack("", "a million steps written out", network(layer("SimpleRNN", units=2, unroll=True), shape=(None, 10**6, 4)), "has no weights|too many steps"),
@@ -214,6 +215,7 @@ TAKE = [
     Attack("", "an array cut into ten million", op("array_split", X, 10**7), "takes too many steps"),
     Attack("", "a metric with ten billion thresholds", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.AUC", num_thresholds=10**10)]}), r"would make 1e\+10 numbers", DENSE),
     Attack("", "a metric of a hundred thousand classes", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.MeanIoU", num_classes=10**5)]}), r"would make 1e\+10 numbers", DENSE),
+    Attack("", "a metric of a billion classes", network(layer("Dense", units=2), compile=COMPILED | {"metrics": [layer("metrics.MeanIoU", num_classes=10**9)]}), r"would make 1e\+09 numbers", DENSE),
     Attack("", "a pattern that backtracks for ever", network(layer("Dense", units=2), compile={"optimizer": layer("optimizers.Muon", exclude_layers=["(a+)+$"]), "loss": "mse"}), "in a file repeats once at most", DENSE),
 ]  # fmt: skip
 
