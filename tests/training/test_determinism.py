@@ -43,7 +43,7 @@ def family(name, estimator, *data):
 rows, ids = rng.normal(size=(600, 40)).astype("float32"), rng.integers(0, 50, (48, 12), dtype="int32")
 texts = ["the cat sat on the mat", "a dog ran in the park", "cats purr and sleep", "dogs bark and run"] * 6
 # its kernel's gradient is a product of XLA's own, which is split by threads
-network("sums", rows, layers.EinsumDense("ab,bc->ac", 16, activation="relu"))
+network("sums", rng.normal(size=(4000, 64)).astype("float32"), layers.EinsumDense("ab,bc->ac", 64, activation="relu"))
 network(
     "pictures",
     rng.normal(size=(32, 12, 12, 1)).astype("float32"),
