@@ -233,6 +233,13 @@ def test_another_program_is_refused_with_the_differences(tmp_path):
         fit(model=wide, checkpoint=lm.Checkpoint(tmp_path / "run", accept_changes=True))
 
 
+def _read_or_told(folder):
+    try:
+        return folder.read()
+    except lm.FileError as error:
+        return str(error)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     network().fit(X, Y, verbose=0, checkpoint=tmp_path)
     folder = checkpoint.Folder(checkpoint.Checkpoint(tmp_path))
@@ -243,10 +250,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     for place in range(0, len(good), 37):
         if place not in padding:
             folder.file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-            try:
-                found = folder.read()
-            except lm.FileError as error:
-                assert re.search(r"damaged|has format", str(error))
+            found = _read_or_told(folder)
+            if isinstance(found, str):
+                assert re.search(r"damaged|has format", found)
             else:  # the last of 17 digits may be another one of the same number
                 assert (found[0], list(found[1])) == (description, list(tensors))
                 assert all(found[1][name].tobytes() == tensors[name].tobytes() for name in tensors)
