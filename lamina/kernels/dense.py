@@ -11,7 +11,7 @@ from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import activate, undo
 
-#: rows from which on the native gradient of a kernel is faster than XLA's, and the other products are
+#: rows from which on the native gradient of a kernel is faster than XLA's, and from which on the other two products are
 ENOUGH_ROWS, MANY_ROWS = 8, 32
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17

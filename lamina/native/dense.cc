@@ -61,6 +61,9 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, Float
   return ffi::Error::Success();
 }
 
+LAMINA_HANDLER(dense_gradient, dense_gradient,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 // The whole vectors of columns from `begin` to `end` of one row: out = row * kernel.
 void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
@@ -191,6 +194,11 @@ ffi::Error small_dense_gradient(Floats x, Floats kernel, Floats result, Floats g
   return ffi::Error::Success();
 }
 
+LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
+               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Attr<float>("slope"));
+
 // The gradient of a large layer's input, gradient kernel^T.
 ffi::Error dense_back(ffi::ThreadPool pool, Floats gradient, Floats kernel, FloatsOut of_x) {
   int64_t rows = gradient.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
@@ -212,15 +220,6 @@ ffi::Error dense_back(ffi::ThreadPool pool, Floats gradient, Floats kernel, Floa
 
 LAMINA_HANDLER(dense_back, dense_back,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
-
-LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
-               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
-                   .Attr<float>("slope"));
-
-LAMINA_HANDLER(dense_gradient, dense_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 }  // namespace
 }  // namespace lamina
