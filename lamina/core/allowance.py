@@ -27,7 +27,7 @@ def granted(steps: float, numbers: float) -> Iterator[None]:
 
     Args:
         steps: how many layers may be made, and called, and operations called, all together.
-        numbers: how many numbers, or other entries of arrays and lists, may be made.
+        numbers: how many numbers of 4 bytes may be made; an entry of a list counts as several.
     """
     token = _left.set(_Left(steps, numbers))
     try:
@@ -36,13 +36,14 @@ def granted(steps: float, numbers: float) -> Iterator[None]:
         _left.reset(token)
 
 
-def spend(what: str, steps: float = 0, numbers: float = 0) -> None:
+def spend(what: str, steps: float = 0, numbers: float = 0, instead: str = "") -> None:
     """Take from the allowance, before the work is done.
 
     Args:
         what: whose work it is, for the message.
         steps: how many steps.
-        numbers: how many numbers.
+        numbers: how many numbers; see :func:`granted`.
+        instead: the line that does without it, for the message.
 
     Raises:
         FileError: if there is not so much left.
@@ -51,7 +52,7 @@ def spend(what: str, steps: float = 0, numbers: float = 0) -> None:
     ...     spend("a table", numbers=60)
     ...     spend("a table", numbers=60)
     Traceback (most recent call last):
-    lamina.core.errors.FileError: a table would make 60 numbers, and the file may make 40 more.
+    lamina.core.errors.FileError: a table would take the memory of 60 numbers, and the file may take that of 40 more.
     >>> spend("a table", numbers=1e12)  # nothing is being read from a file
     """
     left = _left.get()
@@ -60,6 +61,8 @@ def spend(what: str, steps: float = 0, numbers: float = 0) -> None:
     if steps > left.steps:
         raise FileError(f"{what}: building what the file describes takes too many steps for a file of its size.")
     if numbers > left.numbers:
-        raise FileError(f"{what} would make {numbers:.6g} numbers, and the file may make {left.numbers:.6g} more.")
+        taken = f"{what} would take the memory of {numbers:.6g} numbers"
+        remedy = f"\nWrite:  {instead}" if instead else ""
+        raise FileError(f"{taken}, and the file may take that of {left.numbers:.6g} more.{remedy}")
     left.steps -= steps
     left.numbers -= numbers

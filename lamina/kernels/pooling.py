@@ -205,7 +205,7 @@ def _reduce(
 
 
 def _adaptive_windows(length: int, places: int, numbers: int) -> list[range]:
-    allowance.spend(f"adaptive pooling of {length} entries into {places}", numbers=numbers)
+    allowance.spend(f"adaptive pooling of {length} entries into {places}", numbers=4 * numbers)
     return [range(i * length // places, -(-(i + 1) * length // places)) for i in range(places)]
 
 

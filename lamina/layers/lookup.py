@@ -118,7 +118,7 @@ class Lookup(Layer):
         return self.mask_token is not None and self.output_mode == "int"
 
     def _special(self) -> list[Any]:
-        allowance.spend(f"{type(self).__name__}(num_oov_indices=...)", numbers=self.num_oov_indices)
+        allowance.spend(f"{type(self).__name__}(num_oov_indices=...)", numbers=4 * self.num_oov_indices)
         return [self.mask_token] * self._masks + [self.oov_token] * self.num_oov_indices
 
     def _terms(self) -> _Terms:

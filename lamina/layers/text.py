@@ -82,7 +82,7 @@ class TextVectorization(HostLayer):
             check_choice(self, "split", split, tuple(SPLIT))
         if ragged:
             raise ConfigError("TextVectorization gives padded arrays.\nWrite:  ragged=False")
-        allowance.spend("TextVectorization(ngrams=...)", numbers=8 * ngrams if isinstance(ngrams, int) else 0)
+        allowance.spend("TextVectorization(ngrams=...)", numbers=32 * ngrams if isinstance(ngrams, int) else 0)
         lengths = range(1, ngrams + 1) if isinstance(ngrams, int) else ngrams or (1,)
         if not lengths or not all(isinstance(n, int) and n > 0 for n in lengths):
             raise ConfigError(f"TextVectorization expects ngrams as lengths of at least 1; received {ngrams!r}")

@@ -59,7 +59,7 @@ class AUC(Metric):
         if thresholds is None:
             if num_thresholds < 2:
                 raise ConfigError(f"AUC expects num_thresholds of at least 2; received {num_thresholds!r}")
-            allowance.spend("AUC(num_thresholds=...)", numbers=num_thresholds)
+            allowance.spend("AUC(num_thresholds=...)", numbers=8 * num_thresholds)
             inner = np.linspace(0, 1, num_thresholds)[1:-1]
         else:
             inner = np.sort(np.asarray(thresholds, np.float64))

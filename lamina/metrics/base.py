@@ -153,6 +153,7 @@ def quotient(a: Any, b: Any) -> Array:
 
 
 def _zeros(shape: Sequence[int], dtype: Any, name: str) -> Variable:
-    allowance.spend(f"a metric's variable {name!r}", numbers=math.prod(shape))
+    instead = "lm.load_model(path, compile=False)"
+    allowance.spend(f"a metric's variable {name!r}", numbers=math.prod(shape), instead=instead)
     with jax.ensure_compile_time_eval():
         return Variable(jnp.zeros(tuple(shape), dtype), name=name, trainable=False, autocast=False)

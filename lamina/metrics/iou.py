@@ -43,7 +43,7 @@ class IoU(Metric):
         axis: int = -1,
     ) -> None:
         super().__init__(name, dtype)
-        allowance.spend(f"{type(self).__name__}(num_classes=...)", numbers=num_classes)
+        allowance.spend(f"{type(self).__name__}(num_classes=...)", numbers=9 * num_classes)
         if num_classes < 1 or not all(0 <= i < num_classes for i in target_class_ids):
             raise ConfigError(
                 f"{type(self).__name__} expects target_class_ids from 0 to num_classes - 1 = {num_classes - 1}; "

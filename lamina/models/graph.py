@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import registry
-from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.core.masks import get_mask, set_mask
 from lamina.core.symbolic import Call, SymbolicTensor, any_symbolic, is_symbolic
 from lamina.layers.base import Layer
@@ -186,12 +186,21 @@ class Graph:
 
 
 def _cast(array: Any, symbol: SymbolicTensor) -> Any:
-    """``array`` in the input's dtype; floats keep their width, since the policy of the first layer decides."""
+    """``array`` in the input's dtype; floats keep their width, since the policy of the first layer decides.
+
+    Raises:
+        DataError: for complex numbers where the input takes real ones.
+    """
     if symbol.dtype == "string" or np.dtype(getattr(array, "dtype", object)).kind in "OSUT":
         return array
     floats = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(symbol.dtype, jnp.floating)
     if floats or array.dtype == symbol.dtype:
         return array
+    if array.dtype.kind == "c" and not jnp.issubdtype(symbol.dtype, jnp.complexfloating):
+        raise DataError(
+            f"the input {symbol.name or 'x'!r} takes {np.dtype(symbol.dtype).name}, and received complex numbers.\n"
+            "Write:  x = np.stack([x.real, x.imag], axis=-1)   for both parts, or   x = x.real"
+        )
     return set_mask(jnp.asarray(array).astype(symbol.dtype), get_mask(array))
 
 

@@ -7,6 +7,7 @@ tensors' bytes. The header gives each tensor's dtype, shape and place; together 
 import json
 import math
 import struct
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ from lamina.core.errors import FileError, shown
 
 #: the longest header that is read or written, in bytes
 LONGEST = 32_000_000
+#: the most bytes that Python may take for a header's characters: one wide character makes it take four for each of them
+WIDEST = 2 * LONGEST
 #: bytes that Python takes for what stands at each of these characters of JSON, at most: an item, an entry, a list
 COSTS = {",": 72, ":": 130, "[": 80, "{": 80}
 #: bytes that the values of a JSON text may take, whatever its length, and for each of its characters
@@ -127,6 +130,8 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: saying what is wrong.
     """
+    if (wide := sys.getsizeof(text)) > WIDEST:
+        raise ValueError(f"its {len(text)} characters take {wide} bytes; at most {WIDEST} are read")
     # An empty list takes thirty times its characters, a short entry of a dictionary as much: they are counted beforehand.
     needed = sum(text.count(mark) * cost for mark, cost in COSTS.items())
     if needed > VALUES + PER_CHARACTER * len(text):

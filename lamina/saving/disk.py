@@ -170,7 +170,8 @@ def flush(path: Path) -> int:
 
 def _changed(path: Path, flags: int, change: Callable[[int], None]) -> None:
     with told(path):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+        # Windows would write "\r\n" for "\n", and lengths would not be those that checkpoints keep
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | flags, 0o666)
         try:
             change(handle)
         finally:

@@ -24,8 +24,8 @@ from lamina.saving.tensors import write_tensors
 
 #: goes up when a reader of before could not read what is written now
 FORMAT = 1
-#: what any file may ask for while it is built: so many layers made and called, and so many numbers made, as of a metric
-STEPS, NUMBERS = 5_000, 2**22
+#: what any file may ask for while it is built: so many layers made and called, and so many numbers of 4 bytes, as of a metric
+STEPS, NUMBERS = 5_000, 2**24
 #: the most numbers that any array in a network may have for one example, however small the file is
 LARGEST = 2**27
 #: paths of what belongs to training, not to the network

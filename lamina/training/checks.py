@@ -33,6 +33,8 @@ def check_data(model: Any, data: ArrayData) -> None:
     if model._graph is not None:
         model._graph.check_values(x)
     if model.objective is not None and not model.has_own_step and y is not None:
+        if any(leaf.dtype.kind == "c" for leaf in jax.tree.leaves(y)):
+            raise DataError("y holds complex numbers, and losses compare real ones.\nWrite:  y = y.real")
         first = unpack(model.prepare_batch(data.take(slice(0, 1))))[0]
         dtype_of = jax.dtypes.canonicalize_dtype  # of what JAX will make of it
         example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((data.size, *a.shape[1:]), dtype_of(a.dtype)), first)

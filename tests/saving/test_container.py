@@ -7,7 +7,7 @@ import pytest
 
 import lamina as lm
 from lamina.core.errors import ConfigError, FileError
-from lamina.saving.container import COSTS, DTYPES, LONGEST, PER_CHARACTER, VALUES
+from lamina.saving.container import COSTS, DTYPES, PER_CHARACTER, VALUES, WIDEST, HeaderError, parse_header
 from lamina.saving.tensors import read_tensors, write_tensors
 from lamina.saving.values import decode, encode
 from tests.saving.files import CONSTANT, joined, memory_taken, most_memory
@@ -72,7 +72,14 @@ def test_a_long_text_takes_ten_times_its_size_at_most(inside, tmp_path):
     path.write_bytes(joined(json.dumps({"__metadata__": {"lamina": text}}, ensure_ascii=False) if inside else text))
     with memory_taken() as taken, pytest.raises(FileError, match=r"described by|no number of a format"):
         lm.load_model(path)
-    assert taken() / path.stat().st_size <= 10 + CONSTANT / LONGEST  # so it is ten times and the constant at any length
+    longest = WIDEST / 4
+    assert taken() / path.stat().st_size <= 10 + CONSTANT / longest  # so it is ten times and the constant at any length
+
+
+def test_wide_characters_may_be_half_as_many():
+    content = ('{"a":"\U0001f600' + "a" * (WIDEST // 4) + '"}').encode()
+    with pytest.raises(HeaderError, match=r"its 160000\d\d characters take 64000\d+ bytes; at most 64000000 are read"):
+        parse_header(len(content).to_bytes(8, "little"), content, 8 + len(content))
 
 
 def test_arrays_are_held_once_while_they_are_written_and_read(tmp_path):
@@ -83,5 +90,5 @@ def test_arrays_are_held_once_while_they_are_written_and_read(tmp_path):
     assert taken() < size / 4
     with memory_taken() as taken:
         again, _ = read_tensors(path)
-    assert size <= taken() < 1.25 * size
+    assert 0.99 * size < taken() < 1.25 * size  # some pages were the process's before
     np.testing.assert_array_equal(again["d"], tensors["d"])

@@ -155,6 +155,12 @@ MISTAKES = {
         DataError,
         ["x holds texts", "StringLookup"],
     ),
+    "complex numbers": (
+        lambda: net().fit(X.astype(complex), THREE),
+        DataError,
+        ["float32", "received complex", "stack"],
+    ),
+    "complex targets": (lambda: net(loss="mse").fit(X, X[:, :3] * 1j), DataError, ["y holds complex", "y.real"]),
     "dates in a table": (
         lambda: net().fit(X.astype("datetime64[s]"), THREE),
         DataError,
