@@ -19,7 +19,7 @@ from lamina import (
 from lamina.core import __version__, random
 from lamina.core.config import config, set_random_seed
 from lamina.core.errors import ConfigError, DataError, FileError, LaminaError, ShapeError, StateError
-from lamina.core.memory import keep_freed_memory
+from lamina.core.memory import compute_in_turn, keep_freed_memory
 from lamina.core.registry import custom_objects, register
 from lamina.core.state import Variable
 from lamina.core.symbolic import SymbolicTensor
@@ -38,6 +38,7 @@ from lamina.training.checkpoint import Checkpoint
 from lamina.training.history import History
 
 keep_freed_memory()
+compute_in_turn()
 
 __all__ = [
     "Checkpoint",

@@ -1,4 +1,4 @@
-"""Memory: how much there is left, and how freed memory is kept for what comes next instead of being given back."""
+"""Memory: how much there is left, how freed memory is kept for what comes next, and that no two programs take it at once."""
 
 import ctypes
 import os
@@ -31,6 +31,17 @@ def keep_freed_memory() -> bool:
     if kept:
         jax.monitoring.register_event_duration_secs_listener(_give_back)
     return kept
+
+
+def compute_in_turn() -> None:
+    """Let a program on a CPU be done when its call returns, and its memory free for the next one.
+
+    By default JAX runs it in a thread, which tells that the results are ready and then frees the memory it worked in: if the
+    next program is quicker than that, it takes as much again. What the host could do meanwhile would run on the same
+    cores. It works before the first array is made; ``jax.config.update("jax_cpu_enable_async_dispatch", True)`` right
+    after ``import lamina`` undoes it.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def _give_back(event: str, duration_secs: float, **details: str | int) -> None:
