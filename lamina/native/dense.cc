@@ -20,7 +20,7 @@ constexpr int64_t TASKS = 4, BAND = 48, MANY_ROWS = 32;
 // The same for products with few rows, where a thread that has to be woken up costs more than it saves.
 constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many vectors of a row of the kernel are read in one go, and so many columns are a thread's part.
-constexpr int64_t RUN = REGISTERS == 32 ? 16 : 8, COLUMNS = 16 * LANES;
+constexpr int64_t RUN = 8, COLUMNS = 16 * LANES;
 
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut kernel, FloatsOut bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
