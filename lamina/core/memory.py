@@ -20,8 +20,8 @@ def keep_freed_memory() -> bool:
     A step of training asks for the same large pieces of memory again and again. By default Linux's C library gives them back
     to the system each time, and every page that comes anew is cleared first: a tenth of the time and more. It works
     before the first array is made, on Linux with glibc; ``MALLOC_ARENA_MAX`` in the environment leaves everything as it is.
-    So does an accelerator, whose steps take none of this memory: the many threads that compile for it would wait for each
-    other at the one arena.
+    So does an accelerator, whose steps take none of this memory: compiling for it, in many threads, took six times as
+    long with these settings.
     """
     if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ or _has_accelerator():
         return False
