@@ -1,8 +1,12 @@
+import importlib.machinery
 import os
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from lamina.core import memory
 
 HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "rich", "typer", "PIL", "scipy", "torch", "jaxtyping")
 
@@ -27,3 +31,16 @@ def test_freed_memory_is_kept():
         for env in (dict(os.environ), os.environ | {"MALLOC_ARENA_MAX": "8"})
     )
     assert kept < given_back / 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's memory is kept")
+def test_an_accelerator_leaves_memory_as_it_is(monkeypatch):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+    for asked in ("cuda", "cuda,cpu", "tpu"):
+        monkeypatch.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=asked)))
+        assert not memory.keep_freed_memory()
+    monkeypatch.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms="")))
+    monkeypatch.setitem(sys.modules, "jax_plugins", ModuleType("jax_plugins"))
+    sys.modules["jax_plugins"].__spec__ = importlib.machinery.ModuleSpec("jax_plugins", None)  # as a plugin brings it
+    assert not memory.keep_freed_memory()

@@ -52,23 +52,36 @@ class Driver:
         kind: ``"scan"`` or ``"loop"``; chosen by the cost of a step if not given.
         steps: how many steps are run in a row, as a rule: those of an epoch.
         batch: how many examples a step takes.
+        even: whether there are always so many in a row.
 
     Attributes:
         chunk: how many steps one dispatch holds.
+        whole: whether it runs all of them, as a rule: a GPU then need not be asked after each whether there is another.
     """
 
     def __init__(
-        self, step: Step, data: Examples | None = None, kind: str | None = None, *, steps: int = 1, batch: int = 1
+        self,
+        step: Step,
+        data: Examples | None = None,
+        kind: str | None = None,
+        *,
+        steps: int = 1,
+        batch: int = 1,
+        even: bool = False,
     ) -> None:
         self.step, self.data = step, data
         self.costs = costs = _costs(data)
         self.kind = kind or ("scan" if data is not None and step.flops < costs.scan_below else "loop")
-        self.chunk = 1
+        self.chunk, self.whole = 1, False
         if self.kind == "scan" and data is not None:
             by_time = DISPATCH_SECONDS / (costs.step_seconds + step.flops / costs.speed)
             by_size = math.inf if data.layout.hosted else DISPATCH_BYTES / (batch * data.row_bytes)
             dispatches = math.ceil(steps / max(min(by_time, by_size), 1))
+            even = even and costs is ACCELERATOR
+            if even:  # of a length that leaves no rest, if there is one near: then the program can know it
+                dispatches = next((n for n in range(dispatches, 2 * dispatches) if steps % n == 0), dispatches)
             self.chunk = math.ceil(steps / dispatches)  # all of a length, or the last one would be mostly padding
+            self.whole = even and steps % self.chunk == 0
         self.changing: State = {}
         self.constant: State = {}
         self.logs: Logs = _zeros(step)
@@ -96,10 +109,12 @@ class Driver:
         count = len(indices)
         assert self.data is not None
         layout = self.data.layout
-        if self.kind == "scan":
+        if self.kind == "scan" and self.whole and count == self.chunk:
+            self._advance(self._program("whole", _many, layout, count), self.data.arguments, (indices, rows))
+        elif self.kind == "scan":
             missing = [(0, self.chunk - count), (0, 0)]
             at = (np.pad(indices, missing), None if rows is None else np.pad(rows, missing))
-            self._advance(self._program("scan", _many, layout), self.data.arguments, at, np.int32(count))
+            self._advance(self._program("scan", _many, layout, None), self.data.arguments, at, np.int32(count))
         else:
             for i in range(count):
                 at = (indices[i], None if rows is None else rows[i])
@@ -168,10 +183,18 @@ def _gathered(
 
 
 def _many(
-    step: Step, layout: Layout, carry: tuple[State, Logs], constant: State, data: Any, at: Any, count: Any
+    step: Step,
+    layout: Layout,
+    known: int | None,
+    carry: tuple[State, Logs],
+    constant: State,
+    data: Any,
+    at: Any,
+    count: Any = None,
 ) -> tuple[State, Logs]:
-    # A loop whose length is an argument, so that one program serves every number of steps. XLA's own gathering costs more than
-    # a small step, so it is done for all of them at once.
+    # The length of the loop is an argument, so that one program serves every number of steps; or it is known, where the host
+    # would have to read it from a GPU after every step. XLA's own gathering costs more than a small step, so it is done for
+    # all of them at once.
     indices, rows = at
     batches = None if layout.hosted else layout.gather(data, indices)
 
@@ -180,7 +203,7 @@ def _many(
         return _advanced(step, carry, constant, _with_rows(batch, None if rows is None else rows[i]))
 
     with looping():
-        carry = jax.lax.fori_loop(0, count, body, carry)
+        carry = jax.lax.fori_loop(0, count if known is None else known, body, carry)
     return _finished(step, carry, constant)
 
 

@@ -256,7 +256,7 @@ def evaluate(
         weighted = (example, jax.ShapeDtypeStruct((batch,), jnp.float32)) if pads else example
         count = whole + bool(pads)
         step = model.step("padded_test" if pads else "test", weighted)
-        driver = run.drivers[step] = Driver(step, examples, steps=count, batch=batch)
+        driver = run.drivers[step] = Driver(step, examples, steps=count, batch=batch, even=True)
         indices = np.minimum(np.arange(count * batch, dtype="int32"), size - 1).reshape(count, batch)
         rows = (np.arange(count * batch) < size).astype("float32").reshape(count, batch) if pads else None
         for first in range(0, count, driver.chunk):

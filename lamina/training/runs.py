@@ -108,7 +108,8 @@ class ArrayRun(Run):
     def _make(self, step: Step, example: Any) -> Driver:
         if len(jax.tree.leaves(example)[0].shape) and jax.tree.leaves(example)[0].shape[0] != self.batch:
             return Driver(step, self.examples, "loop")  # the rest of an epoch
-        return Driver(step, self.examples, self.kind, steps=self.steps, batch=self.batch)
+        even = self.data.steps % self.steps == 0 and (self.pads or self.data.size % self.batch == 0)
+        return Driver(step, self.examples, self.kind, steps=self.steps, batch=self.batch, even=even)
 
     def epoch(self, epoch: int, steps: int | None, one_by_one: bool = False, done: int = 0) -> Iterator[int]:
         """Run one epoch; yields how many steps are done, after every dispatch.

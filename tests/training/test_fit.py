@@ -97,6 +97,21 @@ def test_the_length_of_a_dispatch_changes_nothing(monkeypatch):
     assert results[0][1:] == results[1][1:]
 
 
+def test_a_loop_of_known_length_changes_nothing(monkeypatch):
+    x, y = problem()
+    results = []
+    for costs in (drivers.CPU, drivers.ACCELERATOR):
+        monkeypatch.setattr(drivers, "_costs", lambda data, costs=costs: costs)
+        model = classifier(layers.Dropout(0.5))
+        history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, driver="scan")
+        (step,) = (step for kind, step in model._compiled.steps.items() if kind[0] == "padded")
+        results.append((model.get_weights(), history.history, [name for name, *_ in step.programs]))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert results[0][1] == results[1][1]
+    assert (results[0][2], results[1][2]) == (["scan"], ["whole"])
+
+
 def test_dispatches_are_of_equal_length_and_within_their_limit(monkeypatch):
     step = SimpleNamespace(flops=1e6, finish=None, results={})
     row = {"x": np.zeros((10, 1 << 17), "float32")}  # 512 KiB
@@ -111,6 +126,15 @@ def test_dispatches_are_of_equal_length_and_within_their_limit(monkeypatch):
     assert drivers.Driver(step, data, "scan", steps=60, batch=2).chunk == 60
     assert drivers.Driver(step, data, "scan", steps=60, batch=1000).chunk == 1
     assert drivers.Driver(step, data, "loop", steps=60, batch=2).chunk == 1
+    monkeypatch.setattr(drivers, "_costs", lambda data: drivers.ACCELERATOR)
+    for steps, even, chunk, whole in [
+        (102, True, 51, True),
+        (105, True, 35, True),
+        (105, False, 53, False),
+        (101, True, 51, False),
+    ]:
+        driver = drivers.Driver(step, data, "scan", steps=steps, batch=2, even=even)
+        assert (driver.chunk, driver.whole) == (chunk, whole)
 
 
 def test_the_seed_decides_everything():
