@@ -12,6 +12,8 @@ import jax
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 #: what JAX tells when it has compiled, and seconds from which on a compilation leaves much memory behind
 COMPILED, LONG = "/jax/core/compile/backend_compile_duration", 0.2
+#: that share an arena: with more of them, threads that compile wait for each other
+CORES_OF_ARENA = 4
 
 
 def keep_freed_memory() -> bool:
@@ -29,7 +31,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # another C library
         return False
-    settings = {ARENA_MAX: 1, MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: 2**31 - 1}
+    arenas = max(1, (os.cpu_count() or 1) // CORES_OF_ARENA)
+    settings = {ARENA_MAX: arenas, MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: 2**31 - 1}
     kept = all(list(map(mallopt, settings, settings.values())))  # every one, whatever the others give
     if kept:
         jax.monitoring.register_event_duration_secs_listener(_give_back)
