@@ -47,13 +47,14 @@ def places_of(arrays: Sequence[np.ndarray]) -> Array:
     return jax.device_put(places, may_alias=True)  # it is aligned, so it is not copied
 
 
-def gather_rows(index: Any, places: Any, rows: Sequence[jax.ShapeDtypeStruct]) -> tuple[Array, ...]:
-    """``array[index]`` for each of the arrays.
+def gather_rows(index: Any, step: Any, places: Any, rows: Sequence[jax.ShapeDtypeStruct]) -> tuple[Array, ...]:
+    """``array[index[step]]`` for each of the arrays.
 
     Args:
-        index: int32, of one axis; from 0 to the arrays' length less 1.
+        index: int32, of shape ``(steps, batch)``; from 0 to the arrays' length less 1.
+        step: which of the steps.
         places: where the arrays lie.
         rows: the shape and dtype of a row of each.
     """
-    shapes = [jax.ShapeDtypeStruct((*index.shape, *row.shape), row.dtype) for row in rows]
-    return tuple(call("gather_rows", shapes, jnp.asarray(index), jnp.asarray(places)))
+    shapes = [jax.ShapeDtypeStruct((index.shape[1], *row.shape), row.dtype) for row in rows]
+    return tuple(call("gather_rows", shapes, jnp.asarray(index), jnp.asarray(step, "int32"), jnp.asarray(places)))

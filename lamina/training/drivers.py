@@ -179,7 +179,7 @@ def _finished(step: Step, carry: tuple[State, Logs], constant: State) -> tuple[S
 def _gathered(
     step: Step, layout: Layout, carry: tuple[State, Logs], constant: State, data: Any, at: Any
 ) -> tuple[State, Logs]:
-    return _once(step, carry, constant, _with_rows(layout.gather(data, at[0]), at[1]))
+    return _once(step, carry, constant, _with_rows(layout.gather(data, at[0][None], 0), at[1]))
 
 
 def _many(
@@ -196,10 +196,10 @@ def _many(
     # would have to read it from a GPU after every step. XLA's own gathering costs more than a small step, so it is done for
     # all of them at once.
     indices, rows = at
-    batches = None if layout.hosted else layout.gather(data, indices)
+    batches = None if layout.hosted else layout.gather(data, indices[None], 0)
 
     def body(i: Any, carry: tuple[State, Logs]) -> tuple[State, Logs]:
-        batch = layout.gather(data, indices[i]) if layout.hosted else jax.tree.map(lambda a: a[i], batches)
+        batch = layout.gather(data, indices, i) if layout.hosted else jax.tree.map(lambda a: a[i], batches)
         return _advanced(step, carry, constant, _with_rows(batch, None if rows is None else rows[i]))
 
     with looping():

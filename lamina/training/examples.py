@@ -19,9 +19,12 @@ class Layout(NamedTuple):
     #: whether they are read in the host's memory
     hosted: bool
 
-    def gather(self, arguments: Any, index: Any) -> Any:
-        """The batch of the rows at ``index``, of one axis."""
-        leaves = gather_rows(index, arguments, self.rows) if self.hosted else [array[index] for array in arguments]
+    def gather(self, arguments: Any, indices: Any, step: Any) -> Any:
+        """The batch of the rows at ``indices[step]``."""
+        if self.hosted:
+            leaves: Any = gather_rows(indices, step, arguments, self.rows)
+        else:
+            leaves = [array[indices[step]] for array in arguments]
         return jax.tree.unflatten(self.structure, leaves)
 
 
