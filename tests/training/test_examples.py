@@ -36,7 +36,8 @@ def test_batches_are_the_rows_asked_for(hosted, monkeypatch):
     index = RNG.integers(0, 50, 33).astype("int32")
     data = Examples(ARRAYS)
     assert data.layout.hosted == hosted
-    gathered = jax.jit(data.layout.gather)(data.arguments, index)
+    others = np.stack([np.zeros_like(index), index, np.full_like(index, 49)])
+    gathered = jax.jit(data.layout.gather)(data.arguments, others, 1)
     for found in gathered, data.at(index):
         for name, array in ARRAYS.items():
             expected = np.asarray(jnp.asarray(array))[index]
@@ -54,10 +55,9 @@ def test_arrays_are_read_where_they_lie():
     x = np.zeros((6, 2), "float32")
     data = Examples(x)
     x[4] = 7
-    assert np.asarray(jax.jit(data.layout.gather)(data.arguments, np.array([4, 9], "int32"))).tolist() == [
-        [7, 7],
-        [0, 0],
-    ]
+    gather, indices = jax.jit(data.layout.gather), np.array([[0, 1], [4, 9]], "int32")
+    assert np.asarray(gather(data.arguments, indices, 1)).tolist() == [[7, 7], [0, 0]]
+    assert np.asarray(gather(data.arguments, indices, 5)).tolist() == [[7, 7], [0, 0]]  # as JAX's own indexing does
 
 
 def _model():
@@ -84,9 +84,9 @@ def test_data_are_kept_while_a_program_reads_them_and_no_longer():
     layout, arguments = data.layout, data.arguments
 
     def slow(places, index):
-        return jax.lax.fori_loop(0, 200, lambda i, s: s + layout.gather(places, index), jnp.zeros((4, 1 << 18)))
+        return jax.lax.fori_loop(0, 200, lambda i, s: s + layout.gather(places, index, 0), jnp.zeros((4, 1 << 18)))
 
-    program, index = jax.jit(slow), np.arange(4, dtype="int32")
+    program, index = jax.jit(slow), np.arange(4, dtype="int32")[None]
     program(arguments, index).block_until_ready()
     result = program(arguments, index)
     del array, data, arguments
@@ -102,4 +102,4 @@ def test_a_mapped_file_is_not_read_into_memory(tmp_path):
     stored = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype="float32", shape=(64, 3))
     data = Examples(stored)
     stored[5] = 3
-    assert np.asarray(data.layout.gather(data.arguments, np.array([5], "int32"))).tolist() == [[3, 3, 3]]
+    assert np.asarray(data.layout.gather(data.arguments, np.array([[5]], "int32"), 0)).tolist() == [[3, 3, 3]]
