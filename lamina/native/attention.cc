@@ -158,6 +158,7 @@ void forward_one(const Problem& p, const Block& block, const Wanted& out, float*
   float *scores = scratch.take(vectors(count) * LANES), *results = scratch.take(value_dim);
   Places query{p.query.at(block.example, block.first, block.head).values, 0};
   const bool* mask = p.sight.mask ? p.sight.mask_at(block.example, block.head, block.first, keys.first) : nullptr;
+  while (mask && count && !mask[(count - 1) * p.sight.by_key]) count--;  // as where a text has yet to be written
   if (mask && p.sight.by_key && count && !std::memchr(mask, 0, count)) mask = nullptr;
   Vector best = all(-FLT_MAX);
   for (int64_t k = 0; k < count; k += LANES) {
