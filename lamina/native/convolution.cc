@@ -111,6 +111,7 @@ void scatter(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const Pane
 void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
              float* inner) {
   if (suits_winograd(g)) return winograd_forward(pool, g, outer, kernel, finish, inner);
+  if (suits_strided_winograd(g)) return strided_winograd_forward(pool, g, outer, kernel, finish, inner);
   if (few(g, g.filters) && g.stride_y == 1 && g.stride_x == 1) {  // also a transposed one, with the kernel turned round
     std::vector<float> row(g.taps() * g.filters);
     Panels weights(g.channels, g.taps() * g.filters);
@@ -161,6 +162,7 @@ void forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const
 void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
   if (suits_winograd(g)) return winograd_outer(pool, g, gradient, kernel, finish, outer);
+  if (suits_strided_winograd(g)) return strided_winograd_outer(pool, g, gradient, kernel, finish, outer);
   if (few(g, g.channels)) {
     Panels weights(g.filters, g.taps() * g.channels);
     for (int64_t k = 0; k < g.filters; k++) weights.set(k, kernel + k, g.filters);
@@ -238,6 +240,7 @@ void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
 void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
   if (suits_winograd(g)) return winograd_kernel(pool, g, outer, gradient, kernel, bias);
+  if (suits_strided_winograd(g)) return strided_winograd_kernel(pool, g, outer, gradient, kernel, bias);
   int64_t channels = g.group_channels(), filters = g.group_filters();
   int64_t parts = std::min(PARTS, g.batch);
   // gradients are copied where something is to be undone, or where rows end within a vector

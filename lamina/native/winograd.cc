@@ -12,7 +12,7 @@
 #include "winograd.h"
 
 #include "scratch.h"
-#include "shuffles.h"
+#include "spots.h"
 #include "tiles.h"
 
 namespace lamina {
@@ -191,17 +191,6 @@ void finish_tiles(const Tiling& t, const float* made, int64_t first, int64_t cou
   }
 }
 
-// Matrices of (channels, filters), one for each spot; their rows are whole vectors.
-struct Spots {
-  int64_t rows, step;
-  std::vector<float> numbers;
-
-  Spots(int64_t rows, int64_t columns)
-      : rows(rows), step(vectors(columns) * LANES), numbers(SPOTS * rows * step + LANES) {}
-  float* operator[](int64_t spot) { return &numbers[spot * rows * step]; }
-  const float* operator[](int64_t spot) const { return &numbers[spot * rows * step]; }
-};
-
 void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const Spots& weights, Finish finish,
               float* result) {
   parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
@@ -218,7 +207,7 @@ void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const
 
 // The transformed kernel.
 Spots transformed(const Geometry& g, const float* kernel) {
-  Spots all(g.channels, g.filters);
+  Spots all(SPOTS, g.channels, g.filters);
   int64_t size = g.channels * g.filters;
   for (int64_t c = 0; c < g.channels; c++)
     for (int64_t k = 0; k < g.filters; k += LANES) {
@@ -231,20 +220,9 @@ Spots transformed(const Geometry& g, const float* kernel) {
 }
 
 // The same of the kernel turned round, from filters to channels.
-Spots turned(const Geometry& g, const Spots& from) {
-  Spots to(g.filters, g.channels);
-  constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
-  for (int spot = 0; spot < SPOTS; spot++) {
-    const float* here = from[TURNED[spot / 4] * 4 + TURNED[spot % 4]];
-    for (int64_t c = 0; c < g.channels; c += LANES)
-      for (int64_t k = 0; k < g.filters; k += LANES) {
-        Square square;
-        load(here + c * from.step + k, from.step, g.channels - c, LANES, square);
-        transpose(square);
-        store(to[spot] + k * to.step + c, to.step, square, g.filters - k, LANES);
-      }
-  }
-  return to;
+Spots turned(const Spots& weights) {
+  static constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
+  return weights.transposed([](int64_t spot) { return TURNED[spot / 4] * 4 + TURNED[spot % 4]; });
 }
 
 }  // namespace
@@ -261,14 +239,14 @@ void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* out
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
-  convolve(pool, Tiling(g.turned()), gradient, turned(g, transformed(g, kernel)), finish, outer);
+  convolve(pool, Tiling(g.turned()), gradient, turned(transformed(g, kernel)), finish, outer);
 }
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
   Tiling t(g);
   int64_t parts = std::min(PARTS, g.batch);
-  std::vector<Spots> totals(parts, Spots(g.channels, g.filters));
+  std::vector<Spots> totals(parts, Spots(SPOTS, g.channels, g.filters));
   std::vector<std::vector<float>> biases(parts, std::vector<float>(t.breadth));
   parallel_for(pool, parts, [&](int64_t part) {
     Scratch scratch(t.space());

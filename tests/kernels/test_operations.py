@@ -25,6 +25,8 @@ ODD = geometry((2, 3), ((0, 1), (2, 0)), (2, 1))
 GROUPS = geometry((1, 2), ((1, 0), (1, 1)), (1, 1), 2)
 APART = geometry((2, 1), ((1, 1), (1, 0)), (1, 2), 19)
 TILED = geometry((1, 1), ((4, 1), (0, 2)), (1, 1))
+STRIDED = geometry((2, 2), ((1, 1), (1, 2)), (1, 1))
+UNEVEN = geometry((2, 2), ((3, 0), (2, 2)), (1, 1))
 BIG = geometry((1, 1), ((5, 2), (0, 4)), (2, 3))
 LINE = geometry((2,), ((2, 1),), (3,))
 WINDOWS = {
@@ -42,6 +44,8 @@ CASES = [
     (convolutions.CONVOLUTION, TILED | {"slope": 0.2}, [(3, 5, 4, 16), (3, 3, 16, 17), (17,)]),
     (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 7, 5, 18), (3, 3, 18, 3), (3,)]),
     (convolutions.CONVOLUTION, BIG | {"slope": 0.2}, [(2, 9, 11, 8), (4, 3, 8, 2), (2,)]),
+    (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(3, 9, 12, 32), (4, 4, 32, 16), (16,)]),
+    (convolutions.CONVOLUTION, UNEVEN | {"slope": 1.0}, [(5, 8, 7, 16), (4, 4, 16, 48), (0,)]),
     (convolutions.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 0.0}, [(5, 6, 5, 19), (2, 3, 1, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 1.0}, [(2, 6, 5, 19), (2, 3, 1, 19), (0,)]),
@@ -50,8 +54,23 @@ CASES = [
         ODD | {"lengths": (9, 8), "undone": 0.0, "slope": 1.0},
         [(3, 4, 3, 20), (3, 4, 3, 20), (2, 3, 18, 20), (0,)],
     ),
+    (
+        convolutions.OUTER,
+        STRIDED | {"lengths": (9, 12), "undone": 0.0, "slope": 0.2},
+        [(3, 4, 6, 16), (3, 4, 6, 16), (4, 4, 32, 16), (32,)],
+    ),
+    (
+        convolutions.OUTER,
+        UNEVEN | {"lengths": (9, 7), "undone": 1.0, "slope": 1.0},
+        [(2, 5, 4, 16), (0,), (4, 4, 16, 16), (0,)],
+    ),
     (convolutions.OUTER, LINE | {"lengths": (17,), "undone": 1.0, "slope": 0.2}, [(2, 7, 19), (0,), (3, 4, 19), (4,)]),
     (convolutions.KERNEL, WIDE | {"size": (3, 3), "undone": 0.3}, [(3, 5, 6, 7), (3, 5, 6, 40), (3, 5, 6, 40)]),
+    (
+        convolutions.KERNEL,
+        STRIDED | {"size": (4, 4), "undone": 0.3},
+        [(5, 9, 12, 32), (5, 4, 6, 16), (5, 4, 6, 16)],
+    ),
     (convolutions.KERNEL, LINE | {"size": (3,), "undone": 1.0}, [(5, 17, 4), (5, 7, 16), (0,)]),
     *(
         (pooling.MAX_POOL, WINDOWS[name], [shape])
