@@ -40,12 +40,13 @@ def keep_freed_memory() -> bool:
 
 
 def compute_in_turn() -> None:
-    """Let a program on a CPU be done when its call returns, and its memory free for the next one.
+    """Let a program on a CPU run in the thread that calls it.
 
-    By default JAX runs it in a thread, which tells that the results are ready and then frees the memory it worked in: if the
-    next program is quicker than that, it takes as much again. What the host could do meanwhile would run on the same
-    cores. It works before the first array is made; ``jax.config.update("jax_cpu_enable_async_dispatch", True)`` right
-    after ``import lamina`` undoes it.
+    By default JAX runs it in a thread of its own, which tells that the results are ready and then frees the memory it worked
+    in: if the next program is quicker than that, it takes as much again. In the caller's thread that is seldom so; the last
+    operations may still end in another one. What the host could do meanwhile would run on the same cores. It works before
+    the first array is made; ``jax.config.update("jax_cpu_enable_async_dispatch", True)`` right after ``import lamina``
+    undoes it.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

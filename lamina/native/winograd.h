@@ -20,7 +20,7 @@ void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
                      float* bias);
 
 // The same for kernels of 4 by 4 and steps of 2, as four convolutions with kernels of 2 by 2 and steps of 1, one for each phase
-// of the picture, by F(2x2, 2x2): 9 multiplications instead of 16 (strided.cc).
+// of the picture, by F(2x2, 2x2): 9 multiplications instead of 16 (winograd_strided.cc).
 bool suits_strided_winograd(const Geometry& g);
 
 void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,

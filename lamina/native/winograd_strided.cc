@@ -49,6 +49,9 @@ struct Corner {
         column(t.first_column + number % t.across * 2) {}
 };
 
+// Which place of the kernel of 4 by 4 a place of a phase's kernel is.
+int64_t tap(int64_t phase, int64_t place) { return (2 * (place / 2) + phase / 2) * 4 + 2 * (place % 2) + phase % 2; }
+
 bool inside(int64_t y, int64_t x, int64_t height, int64_t width) { return y >= 0 && y < height && x >= 0 && x < width; }
 
 // B in B', each number to the matrix of its spot
@@ -158,10 +161,8 @@ Spots transformed(const Geometry& g, const float* kernel) {
     int64_t phase = row / g.channels, c = row % g.channels;
     for (int64_t k = 0; k < g.filters; k += LANES) {
       Vector in[4];
-      for (int place = 0; place < 4; place++) {
-        int64_t tap = (2 * (place / 2) + phase / 2) * 4 + 2 * (place % 2) + phase % 2;
-        in[place] = load(kernel + (tap * g.channels + c) * g.filters + k);
-      }
+      for (int place = 0; place < 4; place++)
+        in[place] = load(kernel + (tap(phase, place) * g.channels + c) * g.filters + k);
       store_given(in, all[0] + row * all.step + k, all.rows * all.step);  // G is A'
     }
   }
@@ -252,10 +253,8 @@ void strided_winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const flo
         for (int spot = 0; spot < SPOTS; spot++)
           store(sum + spot * size, load(sum + spot * size) + load(totals[part][spot] + row * g.filters + k));
       load_made(sum, size, out);
-      for (int place = 0; place < 4; place++) {
-        int64_t tap = (2 * (place / 2) + phase / 2) * 4 + 2 * (place % 2) + phase % 2;
-        store(kernel + (tap * g.channels + c) * g.filters + k, out[place]);
-      }
+      for (int place = 0; place < 4; place++)
+        store(kernel + (tap(phase, place) * g.channels + c) * g.filters + k, out[place]);
     }
   });
   if (bias)
