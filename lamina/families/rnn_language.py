@@ -93,11 +93,11 @@ class LanguageNetwork(Model):
         def steps(
             states: Any, token: Array, count: Any, key: Array, number: Any, *settings: Any
         ) -> tuple[Array, list[Any]]:
-            def step(token: Array, states: Any, done: Array, noise: Array) -> tuple[Array, list[Any]]:
+            def step(token: Array, states: Any, done: Array, chance: Array) -> tuple[Array, list[Any]]:
                 scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
-                return drawn(scores[0, 0].at[0].set(-jnp.inf), noise, *settings), states
+                return drawn(scores[0, 0].at[0].set(-jnp.inf), chance, *settings), states
 
-            return written(step, token, states, count, key, number, self.tokens)
+            return written(step, token, states, count, key, number)
 
         return compiled(self, steps)
 

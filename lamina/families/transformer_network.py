@@ -12,29 +12,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.activations import gelu
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
-from lamina.core.state import Array
-from lamina.families.drawing import compiled, drawn, noise, written
+from lamina.core.state import Array, compute_in
+from lamina.families.drawing import chance, compiled, drawn, written
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.initializers import RandomNormal
-from lamina.kernels.attention import dot_product_attention, self_attention
+from lamina.kernels import decoding
+from lamina.kernels.attention import self_attention
+from lamina.kernels.decoding import BlockWeights, Cache
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
 from lamina.layers.base import Layer, layer
 from lamina.models.model import Model
 
-#: keys and values of every position so far, ``(batch, context, heads, size)`` each, of one block
-Cache = tuple[Array, Array]
 POOLINGS = ("mean", "cls", "last")
 
 
-@register("activations", "gelu_new", "gelu_pytorch_tanh")
-def gelu_tanh(x: Any) -> Array:
-    r"""The Gaussian error linear unit with :math:`\tanh` in place of the error function, as in GPT-2."""
-    # Worked out again in the backward pass, which takes less time than reading what would be kept.
-    return jax.checkpoint(lambda x: gelu(x, approximate=True))(jnp.asarray(x))
+gelu_tanh = register("activations", "gelu_new", "gelu_pytorch_tanh")(decoding.gelu_tanh)
 
 
 @layer
@@ -57,30 +52,18 @@ class SelfAttention(Layer):
         self.project = Dense(3 * width, dtype=self.dtype_policy)
         self.merge = Dense(width, dtype=self.dtype_policy)
 
-    def call(self, x: Array, seen: Array | None = None, cache: Cache | None = None, position: Any = 0) -> Any:
-        """The result, ``(batch, length, width)``, and with a cache that of the next call.
+    def call(self, x: Array, seen: Array | None = None) -> Array:
+        """The result, ``(batch, length, width)``.
 
         Args:
             x: shape ``(batch, length, width)``.
             seen: shape ``(batch, length)``, True for the positions that may be seen.
-            cache: keys and values of the positions before.
-            position: where ``x`` begins.
         """
         batch, length, width = x.shape
         projected = self.project(x).reshape(batch, length, 3 * self.heads, -1)
-        if cache is None:
-            mask = None if seen is None else seen[:, None, None, :]
-            taken = self_attention(projected, mask=mask, causal=self.causal)
-        else:
-            query, *following = jnp.split(projected, 3, axis=2)
-            cache = tuple(  # type: ignore[assignment]
-                jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
-                for old, new in zip(cache, following, strict=True)
-            )
-            mask = (jnp.arange(cache[0].shape[1]) <= position + jnp.arange(length)[:, None])[None, None]
-            taken = dot_product_attention(query, *cache, mask=mask)
-        result = self.drop(self.merge(taken.reshape(batch, length, width)))
-        return result if cache is None else (result, cache)
+        mask = None if seen is None else seen[:, None, None, :]
+        taken = self_attention(projected, mask=mask, causal=self.causal)
+        return self.drop(self.merge(taken.reshape(batch, length, width)))
 
 
 @layer
@@ -120,14 +103,19 @@ class TransformerBlock(Layer):
     def build(self, x_shape: Shape) -> None:
         self.down = Dense(self.axis_length(x_shape, -1))
 
-    def call(self, x: Array, seen: Array | None = None, cache: Cache | None = None, position: Any = 0) -> Any:
+    def call(self, x: Array, seen: Array | None = None) -> Array:
         first = self.normalize_first
-        taken = self.attention(self.attention_norm(x) if first else x, seen, cache, position)
-        taken, cache = taken if cache is not None else (taken, None)
+        taken = self.attention(self.attention_norm(x) if first else x, seen)
         x = x + taken if first else self.attention_norm(x + taken)
         change = self.drop(self.down(self.up(self.norm(x) if first else x)))
-        x = x + change if first else self.norm(x + change)
-        return x if cache is None else (x, cache)
+        return x + change if first else self.norm(x + change)
+
+    def weights_to_decode(self) -> BlockWeights:
+        """The weights, as :func:`~lamina.kernels.decoding.decode` takes them."""
+        layers = (self.attention.project, self.attention.merge, self.up, self.down)
+        first, second = self.attention_norm.scale_and_offset(), self.norm.scale_and_offset()
+        project, merge, up, down = ([dense.kernel.value, dense.bias.value] for dense in layers)
+        return BlockWeights(*first, *project, *merge, *second, *up, *down)  # type: ignore[arg-type, call-arg]
 
 
 @register("models")
@@ -200,11 +188,18 @@ class Transformer(Model):
 
     def advance(self, tokens: Array, caches: list[Cache], position: Any) -> tuple[Array, list[Cache]]:
         """The vectors of ``tokens`` that stand at ``position`` and after, with what stands before in ``caches``."""
-        x = self._embed(tokens, position)
-        following = []
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block(x, None, cache, position)
-            following.append(cache)
+        with compute_in(self.compute_dtype):
+            blocks = [block.weights_to_decode() for block in self.blocks]
+        x, following = decoding.decode(
+            self._embed(tokens, position),
+            blocks,
+            caches,
+            position,
+            heads=self.heads,
+            activation=self.blocks[0].up.activation,
+            normalize_first=self.normalize_first,
+            epsilon=self.epsilon,
+        )
         return (self.norm(x) if self.normalize_first else x), following
 
     def empty_caches(self, batch: int = 1) -> list[Cache]:
@@ -255,7 +250,7 @@ class LanguageModel(Model):
         def step(
             tokens: Array, length: Any, may_end: Any, key: Array, number: Any, *settings: Any
         ) -> tuple[Array, list[Cache]]:
-            drawing = (may_end, noise(key, number, self.transformer.vocabulary), *settings)
+            drawing = (may_end, chance(key, number), *settings)
             return self._following(self.transformer.empty_caches(), tokens, length, 0, *drawing)
 
         return compiled(self, step)
@@ -278,10 +273,10 @@ class LanguageModel(Model):
             number: Any,
             *settings: Any,
         ) -> tuple[Array, list[Cache]]:
-            def step(token: Array, caches: list[Cache], done: Array, noise: Array) -> tuple[Array, list[Cache]]:
-                return self._following(caches, token[None, None], 1, position + done, may_end, noise, *settings)
+            def step(token: Array, caches: list[Cache], done: Array, chance: Array) -> tuple[Array, list[Cache]]:
+                return self._following(caches, token[None, None], 1, position + done, may_end, chance, *settings)
 
-            return written(step, token, caches, count, key, number, self.transformer.vocabulary, end=END)
+            return written(step, token, caches, count, key, number, end=END)
 
         return compiled(self, steps, donate_argnums=1)
 
@@ -292,12 +287,12 @@ class LanguageModel(Model):
         length: Any,
         position: Any,
         may_end: Any,
-        noise: Array,
+        chance: Array,
         *settings: Any,
     ) -> tuple[Array, list[Cache]]:
         x, caches = self.transformer.advance(tokens, caches, position)
         scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
-        return drawn(writable(scores, may_end), noise, *settings), caches
+        return drawn(writable(scores, may_end), chance, *settings), caches
 
     @functools.cached_property
     def likelihoods(self) -> Callable[[np.ndarray], Array]:

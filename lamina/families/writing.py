@@ -11,7 +11,7 @@ from lamina.core.errors import ConfigError, DataError
 from lamina.core.random import next_key
 from lamina.core.state import Array
 from lamina.families.base import whole
-from lamina.families.drawing import STRETCH, stretches
+from lamina.families.drawing import stretches
 
 
 class Writer:
@@ -62,7 +62,7 @@ class Writer:
         most = None if top_k is None else np.int32(whole("top_k", top_k))
         key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
         settings = (np.float32(temperature), most, None if top_p == 1 else np.float32(top_p))
-        sizes = stretches(whole("max_tokens", max_tokens, 0), 4 if stream else STRETCH)
+        sizes = stretches(whole("max_tokens", max_tokens, 0), waited_for=stream or bool(words))
         tokens = self._next_tokens(prompt, sizes, key, settings)
         if not stream and not words:
             return self._text(list(tokens))

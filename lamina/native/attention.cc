@@ -14,6 +14,7 @@
 
 #include "functions.h"
 #include "handlers.h"
+#include "one_row.h"
 #include "scratch.h"
 #include "shuffles.h"
 #include "sight.h"
@@ -27,7 +28,6 @@ constexpr int64_t FEW_QUERIES = LANES / 4, FEW_PRODUCTS = 1 << 20;
 // Keys are shared out until there are so many tasks of the backward pass, in parts of at least so many keys.
 constexpr int64_t TASKS = 16, KEYS_OF_TASK = 256;
 
-using Places = Rows<const float>;
 using Booleans = ffi::Buffer<ffi::PRED>;
 
 // Some heads of an array (batch, length, heads, dim).
@@ -77,20 +77,6 @@ void scatter(const float* from, const Vector* factors, int64_t count, int64_t di
       transpose(square);
       store(to.values + i * to.step + d, to.step, square, count - i, dim - d);
     }
-}
-
-// The sum of the products of a row of `a` and a row of `b`, for up to LANES of them.
-Vector products_of_rows(Places a, Places b, int64_t count, int64_t dim) {
-  Square products;
-  int64_t whole = dim / LANES * LANES;
-  for (int64_t i = 0; i < LANES; i++) {
-    products[i] = Vector{};
-    if (i >= count) continue;
-    const float *left = a.values + i * a.step, *right = b.values + i * b.step;
-    for (int64_t d = 0; d < whole; d += LANES) products[i] += load(left + d) * load(right + d);
-    if (whole < dim) products[i] += load(left + whole, dim - whole) * load(right + whole, dim - whole);
-  }
-  return sums(products);
 }
 
 // The logarithm of a sum of exponentials; 0 where nothing was summed up.
@@ -156,38 +142,14 @@ void forward_one(const Problem& p, const Block& block, const Wanted& out, float*
   int64_t count = std::max<int64_t>(keys.end - keys.first, 0);
   Scratch scratch(vectors(count) * LANES + value_dim);
   float *scores = scratch.take(vectors(count) * LANES), *results = scratch.take(value_dim);
-  Places query{p.query.at(block.example, block.first, block.head).values, 0};
+  const float* query = p.query.at(block.example, block.first, block.head).values;
   const bool* mask = p.sight.mask ? p.sight.mask_at(block.example, block.head, block.first, keys.first) : nullptr;
   while (mask && count && !mask[(count - 1) * p.sight.by_key]) count--;  // as where a text has yet to be written
   if (mask && p.sight.by_key && count && !std::memchr(mask, 0, count)) mask = nullptr;
-  Vector best = all(-FLT_MAX);
-  for (int64_t k = 0; k < count; k += LANES) {
-    Places key = p.key.at(block.example, keys.first + k, key_head);
-    Vector score = products_of_rows(key, query, count - k, p.query.dim) * p.scale;
-    store(scores + k, score);
-    for (int64_t i = k; mask && i < std::min(k + LANES, count); i++)
-      if (!mask[i * p.sight.by_key]) scores[i] = -INFINITY;
-    for (int64_t i = count; i < k + LANES; i++) scores[i] = -INFINITY;
-    best = maximum(best, load(scores + k));
-  }
-  Vector total{};
-  best = all(largest(best));
-  for (int64_t k = 0; k < count; k += LANES) {
-    Vector weight = exp(load(scores + k) - best);
-    total += weight;
-    store(scores + k, weight);
-  }
-  Places value = p.value.at(block.example, keys.first, key_head);
-  int64_t whole = value_dim / LANES * LANES;
-  multiply<Contiguous::ROWS>({scores, 0}, value, 1, count, whole / LANES, {results, 0}, false);
-  for (int64_t d = whole; d < value_dim; d++) {
-    results[d] = 0;
-    for (int64_t k = 0; k < count; k++) results[d] += scores[k] * value.values[k * value.step + d];
-  }
-  float all_weights = sum(total), *to = out.at(block.example, block.first, block.head).values;
-  if (logarithm) *logarithm = logarithm_of(all_weights, best[0]);
-  float factor = all_weights == 0.0f ? 0.0f : 1.0f / all_weights;
-  for (int64_t d = 0; d < value_dim; d++) to[d] = results[d] * factor;
+  Places key = p.key.at(block.example, keys.first, key_head), value = p.value.at(block.example, keys.first, key_head);
+  Softmax weights = attend(query, key, value, count, p.query.dim, value_dim, p.scale, {mask, p.sight.by_key}, scores, results);
+  if (logarithm) *logarithm = logarithm_of(weights.total, weights.largest);
+  std::memcpy(out.at(block.example, block.first, block.head).values, results, value_dim * sizeof(float));
 }
 
 // Rows that may be read up to whole vectors: the given ones, or copies where these end within a vector.

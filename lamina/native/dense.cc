@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "handlers.h"
+#include "one_row.h"
 #include "product.h"
 #include "scratch.h"
 #include "tiles.h"
@@ -19,8 +20,8 @@ constexpr int64_t WORTH_THREADS = 1 << 17;
 constexpr int64_t TASKS = 4, BAND = 48, MANY_ROWS = 32;
 // The same for products with few rows, where a thread that has to be woken up costs more than it saves.
 constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
-// For one row, so many vectors of a row of the kernel are read in one go, and so many columns are a thread's part.
-constexpr int64_t RUN = 8, COLUMNS = 16 * LANES;
+// For one row, so many columns are a thread's part.
+constexpr int64_t COLUMNS = 16 * LANES;
 
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut kernel, FloatsOut bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
@@ -64,17 +65,6 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, Float
 LAMINA_HANDLER(dense_gradient, dense_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
-
-// The whole vectors of columns from `begin` to `end` of one row: out = row * kernel.
-void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
-  auto run = [&](auto kernel_of_width, int64_t width) {
-    for (; begin + width <= end; begin += width)
-      kernel_of_width(row, depth, depth, kernel.values + begin * LANES, kernel.step, out + begin * LANES, 0, false);
-  };
-  run(tile<Contiguous::ROWS, 1, RUN>, RUN);
-  run(tile<Contiguous::ROWS, 1, 4>, 4);
-  run(tile<Contiguous::ROWS, 1, 1>, 1);
-}
 
 // The product of many rows with a matrix that is copied panel by panel, each by the thread that works on it.
 // `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.

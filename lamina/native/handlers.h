@@ -35,6 +35,14 @@ inline std::vector<Handler>& handlers() {
   static const bool NAME##_offered =                                                        \
       (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
 
+// Between two looks at what another thread has yet to do: a moment at first, later this thread's turn.
+inline void rest(int64_t looks) {
+  if (looks % 256 == 0) return std::this_thread::yield();
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 // Runs body(i) for each i in [0, count) on XLA's threads and on this one. This one takes part, so that it never waits for
 // helpers that do not start: it may itself be the last free thread of the pool. No more than `threads` take part, if given.
 inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body,
@@ -61,6 +69,42 @@ inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::functi
   for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(); });
   job->work();
   while (job->done.load() < count) std::this_thread::yield();
+}
+
+// Runs body(phase, part) for each phase in [0, phases) and part in [0, parts), a phase when the one before it is done.
+// Threads stay awake in between. This one takes parts from the front and helpers from the back, so that each has what it
+// read the last time in its own cache; and it waits for no helper that does not start.
+inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts,
+                            const std::function<void(int64_t, int64_t)>& body, int64_t threads) {
+  threads = std::min({threads, pool.num_threads(), parts});
+  if (threads <= 1) {
+    for (int64_t i = 0; i < phases * parts; i++) body(i / parts, i % parts);
+    return;
+  }
+  struct Job {
+    int64_t phases, parts;
+    const std::function<void(int64_t, int64_t)>* body;  // read only while a part is not done, when the caller still waits
+    std::vector<std::atomic<uint64_t>> taken;           // of each phase: from the front in the low half, from the back above
+    std::atomic<int64_t> done{0};
+    void wait(int64_t before) {
+      for (int64_t looks = 1; done.load() < before; looks++) rest(looks);
+    }
+    void work(bool helps) {
+      for (int64_t phase = 0; phase < phases; phase++)
+        for (;;) {
+          uint64_t before = taken[phase].fetch_add(helps ? uint64_t{1} << 32 : 1);
+          int64_t front = before & 0xffffffff, back = before >> 32;
+          if (front + back >= parts) break;
+          wait(phase * parts);
+          (*body)(phase, helps ? parts - 1 - back : front);
+          done.fetch_add(1);
+        }
+    }
+  };
+  std::shared_ptr<Job> job(new Job{phases, parts, &body, std::vector<std::atomic<uint64_t>>(phases)});
+  for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(true); });
+  job->work(false);
+  job->wait(phases * parts);
 }
 
 // How many partial sums a kernel's gradient has, whatever the number of threads, so that its bytes do not depend on it.

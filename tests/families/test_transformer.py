@@ -19,7 +19,7 @@ from sklearn.base import clone
 import lamina as lm
 from lamina.core.errors import ConfigError, DataError, FileError, ShapeError, StateError
 from lamina.families.base import load
-from lamina.families.drawing import drawn, noise
+from lamina.families.drawing import chance, drawn
 from lamina.families.tokenizer import (
     END,
     UNKNOWN,
@@ -120,10 +120,7 @@ def test_drawing_keeps_to_temperature_top_k_and_top_p():
     scores = jnp.array([9.0, 9.0, 9.0, 1.0, 3.0, 2.0])
 
     def all_drawn(*settings, may_end=False):
-        return {
-            int(drawn(writable(scores, may_end), noise(jax.random.key(1), i, len(scores)), *settings))
-            for i in range(60)
-        }
+        return {int(drawn(writable(scores, may_end), chance(jax.random.key(1), i), *settings)) for i in range(60)}
 
     assert all_drawn(1.0, 6, 1.0) == {3, 4, 5}
     assert all_drawn(0.0, 6, 1.0) == {4}
