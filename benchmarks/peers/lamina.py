@@ -54,6 +54,7 @@ def _generate(work: Work) -> Job:
     model = TransformerLanguageModel(
         **sizes,
         context=work.shape[0],
+        batch_size=1,
         epochs=1,
         steps_per_epoch=1,
         validation_fraction=0.0,
