@@ -100,9 +100,10 @@ def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *,
     if len(x) == 1 or _is_small(x, kernel):
         return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
     gradient = undo(gradient, result, slope)
-    native = back and len(x) >= MANY_ROWS
-    of_x = call("dense_back", shapes[0], gradient, kernel) if native else _back(gradient, kernel, back)
-    return of_x, *call("dense_gradient", shapes[1:], x, gradient)
+    if len(x) >= MANY_ROWS:
+        return call("dense_gradient", shapes, x, kernel, gradient)
+    nothing = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
+    return _back(gradient, kernel, back), *call("dense_gradient", [nothing, *shapes[1:]], x, kernel, gradient)[1:]
 
 
 def _gradient_supports(x: Any, *others: Any, **settings: Any) -> bool:
@@ -115,6 +116,6 @@ DENSE_GRADIENT = Operation(
     _gradient_portable,
     multiple=True,
     native=_gradient_native,
-    targets=["dense_gradient", "small_dense_gradient", "dense_back"],
+    targets=["dense_gradient", "small_dense_gradient"],
     supports=_gradient_supports,
 )

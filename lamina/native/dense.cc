@@ -23,7 +23,7 @@ constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many columns are a thread's part.
 constexpr int64_t COLUMNS = 16 * LANES;
 
-ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut kernel, FloatsOut bias) {
+void gradient_of_kernel(ffi::ThreadPool& pool, const Floats& x, const Floats& gradient, FloatsOut& kernel, FloatsOut& bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
   int64_t padded = vectors(outputs) * LANES, threads = pool.num_threads();
   bool ragged = outputs % LANES;  // rows are read and written in whole vectors
@@ -59,12 +59,7 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, Float
     if (part == 0) std::memcpy(bias->typed_data(), sums, outputs * sizeof(float));
   };
   parallel_for(pool, parts, body, threads);
-  return ffi::Error::Success();
 }
-
-LAMINA_HANDLER(dense_gradient, dense_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 // The product of many rows with a matrix that is copied panel by panel, each by the thread that works on it.
 // `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.
@@ -190,7 +185,7 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
                    .Attr<float>("slope"));
 
 // The gradient of a large layer's input, gradient kernel^T.
-ffi::Error dense_back(ffi::ThreadPool pool, Floats gradient, Floats kernel, FloatsOut of_x) {
+void gradient_of_x(ffi::ThreadPool& pool, const Floats& gradient, const Floats& kernel, FloatsOut& of_x) {
   int64_t rows = gradient.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   const float* numbers = kernel.typed_data();
   auto pack = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
@@ -205,11 +200,20 @@ ffi::Error dense_back(ffi::ThreadPool pool, Floats gradient, Floats kernel, Floa
       }
   };
   product_by_panels(pool, gradient.typed_data(), rows, outputs, inputs, of_x->typed_data(), {}, pack);
+}
+
+// The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
+// XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both.
+ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats gradient, FloatsOut of_x, FloatsOut of_kernel,
+                          FloatsOut of_bias) {
+  if (of_x->element_count()) gradient_of_x(pool, gradient, kernel, of_x);
+  gradient_of_kernel(pool, x, gradient, of_kernel, of_bias);
   return ffi::Error::Success();
 }
 
-LAMINA_HANDLER(dense_back, dense_back,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
+LAMINA_HANDLER(dense_gradient, dense_gradient,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 }  // namespace
 }  // namespace lamina
