@@ -214,6 +214,6 @@ def _with_rows(batch: Any, rows: Any) -> Any:
 
 def _zeros(step: Step) -> Logs:
     return (
-        {name: jnp.zeros((), value.dtype) for name, value in step.results.items()},
-        {name: jnp.zeros((), "float32") for name in step.results if step.finish is None},
+        {name: np.zeros((), value.dtype) for name, value in step.results.items()},
+        {name: np.zeros((), "float32") for name in step.results if step.finish is None},
     )
