@@ -7,8 +7,8 @@
 namespace lamina {
 namespace {
 
-// Copies of fewer bytes are done before another thread is awake; and so many rows ahead are sent for.
-constexpr int64_t WORTH_THREADS = 1 << 18, AHEAD = 8;
+// Copies of fewer bytes are done before another thread is awake; and so many rows ahead, or the next step's, are sent for.
+constexpr int64_t WORTH_THREADS = 1 << 18, AHEAD = 8, LINE = 64;
 // What tells where an array is: the lower and the upper half of its address, and its number of rows.
 constexpr int64_t PLACE = 3;
 
@@ -24,14 +24,22 @@ ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi:
     auto to = static_cast<char*>(result.untyped_data());
     int64_t rows = place[2], size = result.size_bytes() / count;
     auto row = [&](int64_t i) { return from + std::clamp<int64_t>(number[i], 0, rows - 1) * size; };
-    int64_t parts = count * size < WORTH_THREADS ? 1 : std::min<int64_t>(count, 4 * pool.num_threads());
-    auto body = [&](int64_t part) {
+    if (count * size < WORTH_THREADS) {
+      bool is_last = number + count == numbers.typed_data() + steps * count;
+      for (int64_t i = 0; i < count; i++) {
+        std::memcpy(to + i * size, row(i), size);
+        for (int64_t at = 0; at < size + LINE && !is_last; at += LINE)
+          __builtin_prefetch(row(count + i) + std::min(at, size - 1), 0, 2);
+      }
+      continue;
+    }
+    int64_t parts = std::min<int64_t>(count, 4 * pool.num_threads());
+    parallel_for(pool, parts, [&](int64_t part) {
       for (int64_t i = share(count, part, parts), end = share(count, part + 1, parts); i < end; i++) {
         if (i + AHEAD < end) __builtin_prefetch(row(i + AHEAD));
         std::memcpy(to + i * size, row(i), size);
       }
-    };
-    parallel_for(pool, parts, body);
+    });
   }
   return ffi::Error::Success();
 }
