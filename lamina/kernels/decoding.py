@@ -75,6 +75,14 @@ def decode(
 
     Returns:
         Vectors of the shape of ``x``, and the caches with the new tokens.
+
+    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762
+
+    >>> shapes = [(4,), (4,), (4, 12), (12,), (4, 4), (4,), (4,), (4,), (4, 8), (8,), (8, 4), (4,)]
+    >>> block, empty = BlockWeights(*map(jnp.ones, shapes)), jnp.zeros((1, 5, 2, 2))
+    >>> x, caches = decode(jnp.ones((1, 3, 4)), [block], [(empty, empty)], 0, heads=2, activation=gelu_tanh)
+    >>> x.shape, bool(jnp.any(caches[0][0][:, 2])), bool(jnp.any(caches[0][0][:, 3]))
+    ((1, 3, 4), True, False)
     """
     arrays = [array for block, cache in zip(blocks, caches, strict=True) for array in (*block, *cache)]
     settings = {"heads": heads, "activation": activation, "normalize_first": normalize_first, "epsilon": float(epsilon)}
