@@ -43,39 +43,12 @@ inline void rest(int64_t looks) {
 #endif
 }
 
-// Runs body(i) for each i in [0, count) on XLA's threads and on this one. This one takes part, so that it never waits for
-// helpers that do not start: it may itself be the last free thread of the pool. No more than `threads` take part, if given.
-inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body,
-                         int64_t threads = 1 << 20) {
-  threads = std::min({threads, pool.num_threads(), count});
-  if (threads <= 1) {
-    for (int64_t i = 0; i < count; i++) body(i);
-    return;
-  }
-  struct Job {
-    std::atomic<int64_t> next{0}, done{0};
-    int64_t count;
-    const std::function<void(int64_t)>* body;  // read only while a part is not done, when the caller still waits
-    void work() {
-      for (int64_t i; (i = next.fetch_add(1)) < count;) {
-        (*body)(i);
-        done.fetch_add(1);
-      }
-    }
-  };
-  auto job = std::make_shared<Job>();
-  job->count = count;
-  job->body = &body;
-  for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(); });
-  job->work();
-  while (job->done.load() < count) std::this_thread::yield();
-}
-
-// Runs body(phase, part) for each phase in [0, phases) and part in [0, parts), a phase when the one before it is done.
-// Threads stay awake in between. This one takes parts from the front and helpers from the back, so that each has what it
-// read the last time in its own cache; and it waits for no helper that does not start.
+// Runs body(phase, part) for each phase in [0, phases) and part in [0, parts) on XLA's threads and on this one, a phase
+// when the one before it is done; threads stay awake in between. This one takes part, so that it never waits for helpers that
+// do not start: it may itself be the last free thread of the pool. It takes parts from the front and helpers from the back, so
+// that each has what it read the last time in its own cache. No more than `threads` take part, if given.
 inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts,
-                            const std::function<void(int64_t, int64_t)>& body, int64_t threads) {
+                            const std::function<void(int64_t, int64_t)>& body, int64_t threads = 1 << 20) {
   threads = std::min({threads, pool.num_threads(), parts});
   if (threads <= 1) {
     for (int64_t i = 0; i < phases * parts; i++) body(i / parts, i % parts);
@@ -105,6 +78,12 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
   for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(true); });
   job->work(false);
   job->wait(phases * parts);
+}
+
+// Runs body(i) for each i in [0, count), in the same way.
+inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body,
+                         int64_t threads = 1 << 20) {
+  parallel_phases(pool, 1, count, [&](int64_t, int64_t i) { body(i); }, threads);
 }
 
 // How many partial sums a kernel's gradient has, whatever the number of threads, so that its bytes do not depend on it.
