@@ -76,7 +76,7 @@ def test_a_long_text_takes_ten_times_its_size_at_most(inside, tmp_path):
     assert taken() / path.stat().st_size <= 10 + CONSTANT / longest  # so it is ten times and the constant at any length
 
 
-def test_wide_characters_may_be_half_as_many():
+def test_of_wide_characters_fewer_are_read():
     content = ('{"a":"\U0001f600' + "a" * (WIDEST // 4) + '"}').encode()
     with pytest.raises(HeaderError, match=r"its 100000\d\d characters take 40000\d+ bytes; at most 40000000 are read"):
         parse_header(len(content).to_bytes(8, "little"), content, 8 + len(content))
