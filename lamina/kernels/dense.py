@@ -99,11 +99,13 @@ def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *,
     ]
     if len(x) == 1 or _is_small(x, kernel):
         return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
-    gradient = undo(gradient, result, slope)
+    undone = jax.ShapeDtypeStruct(gradient.shape if slope != 1 else (0,), "float32")
     if len(x) >= MANY_ROWS:
-        return call("dense_gradient", shapes, x, kernel, gradient)
+        return call("dense_gradient", [*shapes, undone], x, kernel, result, gradient, slope=np.float32(slope))[:3]
     nothing = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    return _back(gradient, kernel, back), *call("dense_gradient", [nothing, *shapes[1:]], x, kernel, gradient)[1:]
+    shapes = [nothing, *shapes[1:], undone]
+    found = call("dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
+    return _back(undo(gradient, result, slope), kernel, back), *found[1:3]
 
 
 def _gradient_supports(x: Any, *others: Any, **settings: Any) -> bool:

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "functions.h"
 #include "handlers.h"
 #include "vector.h"
 
@@ -49,8 +50,7 @@ struct Undo {
   Vector at(int64_t place, int64_t count) const {
     Vector g = load(gradient + place, count);
     if (!result) return g;
-    Vector y = load(result + place, count);
-    return slope == 0.0f ? (y > 0.0f ? g : Vector{}) : (y < 0.0f ? slope * g : g);
+    return unactivated(g, load(result + place, count), slope);
   }
 
   void prefetch(int64_t place) const {

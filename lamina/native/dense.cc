@@ -23,69 +23,78 @@ constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many columns are a thread's part.
 constexpr int64_t COLUMNS = 16 * LANES;
 
-void gradient_of_kernel(ffi::ThreadPool& pool, const Floats& x, const Floats& gradient, FloatsOut& kernel, FloatsOut& bias) {
-  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
-  int64_t padded = vectors(outputs) * LANES, threads = pool.num_threads();
+// How many parts the gradient of a kernel is worked on in.
+int64_t parts_of_kernel(int64_t inputs, int64_t threads) {
+  return std::min(inputs, (inputs + threads * INPUTS - 1) / (threads * INPUTS) * threads);
+}
+
+// A part of the gradient of a kernel, of which `width` inputs from `begin` on; and, with the first one, that of the bias.
+void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs, int64_t begin, int64_t width, float* kernel,
+                        float* bias) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], padded = vectors(outputs) * LANES;
   bool ragged = outputs % LANES;  // rows are read and written in whole vectors
-  int64_t parts = std::min(inputs, (inputs + threads * INPUTS - 1) / (threads * INPUTS) * threads);
-  if (rows * inputs * outputs < WORTH_THREADS) parts = (inputs + INPUTS - 1) / INPUTS, threads = 1;
-  auto body = [&](int64_t part) {
-    int64_t begin = share(inputs, part, parts), width = share(inputs, part + 1, parts) - begin;
-    Scratch scratch(AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
-    float *left = scratch.take(AT_ONCE * width), *right = scratch.take(ragged ? AT_ONCE * padded : 0);
-    float *total = scratch.take(ragged ? width * padded : 0), *sums = scratch.take(padded);
-    std::fill(sums, sums + padded, 0.0f);
-    Rows<float> out{kernel->typed_data() + begin * outputs, outputs};
-    if (ragged) out = {total, padded};
-    for (int64_t first = 0; first < rows; first += AT_ONCE) {
-      int64_t count = std::min(AT_ONCE, rows - first);
+  Scratch scratch(AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
+  float *left = scratch.take(AT_ONCE * width), *right = scratch.take(ragged ? AT_ONCE * padded : 0);
+  float *total = scratch.take(ragged ? width * padded : 0), *sums = scratch.take(padded);
+  std::fill(sums, sums + padded, 0.0f);
+  Rows<float> out{kernel + begin * outputs, outputs};
+  if (ragged) out = {total, padded};
+  for (int64_t first = 0; first < rows; first += AT_ONCE) {
+    int64_t count = std::min(AT_ONCE, rows - first);
+    for (int64_t row = 0; row < count; row++)
+      std::memcpy(left + row * width, x.typed_data() + (first + row) * inputs + begin, width * sizeof(float));
+    Rows<const float> given{gradient + first * outputs, outputs};
+    if (ragged) {
       for (int64_t row = 0; row < count; row++)
-        std::memcpy(left + row * width, x.typed_data() + (first + row) * inputs + begin, width * sizeof(float));
-      Rows<const float> given{gradient.typed_data() + first * outputs, outputs};
-      if (ragged) {
-        for (int64_t row = 0; row < count; row++)
-          for (int64_t k = 0; k < padded; k += LANES)
-            store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
-        given = {right, padded};
-      }
-      multiply<Contiguous::COLUMNS>({left, width}, given, width, count, padded / LANES, out, first > 0);
-      if (part == 0)
-        for (int64_t row = 0; row < count; row++)
-          for (int64_t k = 0; k < padded; k += LANES) store(sums + k, load(sums + k) + load(given.values + row * given.step + k));
+        for (int64_t k = 0; k < padded; k += LANES)
+          store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
+      given = {right, padded};
     }
-    if (ragged)
-      for (int64_t i = 0; i < width; i++)
-        std::memcpy(kernel->typed_data() + (begin + i) * outputs, total + i * padded, outputs * sizeof(float));
-    if (part == 0) std::memcpy(bias->typed_data(), sums, outputs * sizeof(float));
-  };
-  parallel_for(pool, parts, body, threads);
+    multiply<Contiguous::COLUMNS>({left, width}, given, width, count, padded / LANES, out, first > 0);
+    if (begin == 0)
+      for (int64_t row = 0; row < count; row++)
+        for (int64_t k = 0; k < padded; k += LANES) store(sums + k, load(sums + k) + load(given.values + row * given.step + k));
+  }
+  if (ragged)
+    for (int64_t i = 0; i < width; i++)
+      std::memcpy(kernel + (begin + i) * outputs, total + i * padded, outputs * sizeof(float));
+  if (begin == 0) std::memcpy(bias, sums, outputs * sizeof(float));
 }
 
 // The product of many rows with a matrix that is copied panel by panel, each by the thread that works on it.
-// `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.
-template <typename Pack>
-void product_by_panels(ffi::ThreadPool& pool, const float* left, int64_t rows, int64_t depth, int64_t columns, float* out,
-                       Finish finish, Pack pack) {
-  int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST, tasks = TASKS * pool.num_threads();
-  int64_t bands = std::max<int64_t>(1, std::min((tasks + panels - 1) / panels, rows / BAND));
-  parallel_for(pool, panels * bands, [&](int64_t task) {
+struct ProductByPanels {
+  const float* left;
+  int64_t rows, depth, columns;
+  float* out;
+  Finish finish;
+  int64_t total, panels, bands;
+
+  ProductByPanels(const float* left, int64_t rows, int64_t depth, int64_t columns, float* out, Finish finish, int64_t threads)
+      : left(left), rows(rows), depth(depth), columns(columns), out(out), finish(finish), total(vectors(columns)),
+        panels((total + WIDEST - 1) / WIDEST),
+        bands(std::max<int64_t>(1, std::min((TASKS * threads + panels - 1) / panels, rows / BAND))) {}
+
+  int64_t tasks() const { return panels * bands; }
+
+  // `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.
+  template <typename Pack>
+  void work(int64_t task, Pack pack) const {
     int64_t panel = task / bands, band = task % bands;
     int64_t begin = share(total, panel, panels), width = share(total, panel + 1, panels) - begin, start = begin * LANES;
-    int64_t valid = std::min(width * LANES, columns - start), first = share(rows, band, bands);
-    int64_t count = share(rows, band + 1, bands) - first;
+    int64_t valid = std::min(width * LANES, columns - start), end = share(rows, band + 1, bands);
     Scratch scratch(depth * width * LANES);
     float* weights = scratch.take(depth * width * LANES);
     pack(weights, start, valid, width);
     const float* from[BAND];
     float* to[BAND];
     int64_t run = 0;
-    for (int64_t row = first, end = first + count; row < end; row += BAND) {
+    for (int64_t row = share(rows, band, bands); row < end; row += BAND) {
       int64_t here = std::min(BAND, end - row);
       for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
       product_of_panel(width, from, to, here, &run, 1, depth, weights, start, valid, finish);
     }
-  });
-}
+  }
+};
 
 // activated(x kernel + bias), of many rows.
 void large_dense(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, int64_t rows, int64_t inputs,
@@ -94,7 +103,8 @@ void large_dense(ffi::ThreadPool& pool, const float* x, const float* kernel, con
     for (int64_t k = 0; k < inputs; k++, memory += width * LANES)
       for (int64_t n = 0; n < width * LANES; n += LANES) store(memory + n, load(kernel + k * outputs + start + n, valid - n));
   };
-  product_by_panels(pool, x, rows, inputs, outputs, out, {bias, slope}, pack);
+  ProductByPanels product(x, rows, inputs, outputs, out, {bias, slope}, pool.num_threads());
+  parallel_for(pool, product.tasks(), [&](int64_t task) { product.work(task, pack); });
 }
 
 // activated(x kernel + bias)
@@ -151,8 +161,7 @@ ffi::Error small_dense_gradient(Floats x, Floats kernel, Floats result, Floats g
     for (int64_t row = 0; row < rows; row++) {
       Vector g = load(gradient.typed_data() + row * outputs + v, outputs - v);
       if (slope != 1.0f) {
-        Vector y = load(result.typed_data() + row * outputs + v, outputs - v);
-        g = slope == 0.0f ? (y > 0.0f ? g : Vector{}) : (y < 0.0f ? g * slope : g);
+        g = unactivated(g, load(result.typed_data() + row * outputs + v, outputs - v), slope);
       }
       store(undone + row * wide + v, g);
       sum += g;
@@ -184,36 +193,46 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
                    .Attr<float>("slope"));
 
-// The gradient of a large layer's input, gradient kernel^T.
-void gradient_of_x(ffi::ThreadPool& pool, const Floats& gradient, const Floats& kernel, FloatsOut& of_x) {
-  int64_t rows = gradient.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
-  const float* numbers = kernel.typed_data();
-  auto pack = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
+// The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
+// XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both. `undone` is where
+// the gradient in front of the activation is kept.
+ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, FloatsOut of_x,
+                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope) {
+  int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
+  int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads(), numbers = rows * outputs;
+  const float* gradient = slope == 1.0f ? given.typed_data() : undone->typed_data();
+  auto transposed = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
     for (int64_t first = 0; first < outputs; first += LANES)
       for (int64_t n = 0; n < width * LANES; n += LANES) {
         float tile[LANES][LANES];  // read along the rows there, written along the rows here
         int64_t depth = std::min<int64_t>(LANES, outputs - first);
         for (int64_t i = 0; i < LANES; i++)
-          store(tile[i], n + i < valid ? load(numbers + (start + n + i) * outputs + first, depth) : Vector{});
+          store(tile[i], n + i < valid ? load(kernel.typed_data() + (start + n + i) * outputs + first, depth) : Vector{});
         for (int64_t k = 0; k < depth; k++)
           for (int64_t i = 0; i < LANES; i++) memory[(first + k) * width * LANES + n + i] = tile[i][k];
       }
   };
-  product_by_panels(pool, gradient.typed_data(), rows, outputs, inputs, of_x->typed_data(), {}, pack);
-}
-
-// The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
-// XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both.
-ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats gradient, FloatsOut of_x, FloatsOut of_kernel,
-                          FloatsOut of_bias) {
-  if (of_x->element_count()) gradient_of_x(pool, gradient, kernel, of_x);
-  gradient_of_kernel(pool, x, gradient, of_kernel, of_bias);
+  ProductByPanels back(gradient, rows, outputs, inputs, of_x->typed_data(), {}, threads);
+  int64_t before = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = before + slices;
+  auto undo = [&](int64_t part) {
+    for (int64_t i = share(numbers, part, parts), end = share(numbers, part + 1, parts); i < end; i += LANES)
+      store(undone->typed_data() + i,
+            unactivated(load(given.typed_data() + i, end - i), load(result.typed_data() + i, end - i), slope), end - i);
+  };
+  auto body = [&](int64_t phase, int64_t part) {
+    if (phase == 0 && slope != 1.0f) return undo(part);
+    if (part < before) return back.work(part, transposed);
+    int64_t begin = share(inputs, part - before, slices), end = share(inputs, part - before + 1, slices);
+    gradient_of_kernel(x, gradient, outputs, begin, end - begin, of_kernel->typed_data(), of_bias->typed_data());
+  };
+  parallel_phases(pool, slope == 1.0f ? 1 : 2, parts, body, threads);
   return ffi::Error::Success();
 }
 
 LAMINA_HANDLER(dense_gradient, dense_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
 
 }  // namespace
 }  // namespace lamina

@@ -2,6 +2,7 @@
 // stays one, and infinity is taken for what it is. Results of exp that are too small for a normal float are zero.
 #pragma once
 
+#include <cmath>
 #include <limits>
 
 #include "vector.h"
@@ -13,6 +14,16 @@ inline Vector activated(Vector value, float slope) {
   if (slope == 1.0f) return value;
   if (slope == 0.0f) return value < 0.0f ? Vector{} : value;  // a NaN stays one
   return value < 0.0f ? value * slope : value;
+}
+
+// The gradient in front of that, told from its result.
+inline Vector unactivated(Vector gradient, Vector result, float slope) {
+  return slope == 0.0f ? (result > 0.0f ? gradient : Vector{}) : (result < 0.0f ? gradient * slope : gradient);
+}
+
+inline Vector sqrt(Vector x) {
+  for (int i = 0; i < LANES; i++) x[i] = std::sqrt(x[i]);
+  return x;
 }
 
 inline Vector exp(Vector x) {

@@ -9,8 +9,9 @@ import optax
 from lamina.core.errors import ConfigError
 from lamina.core.registry import register
 from lamina.core.state import Array
+from lamina.kernels.adam import adam, adam_rule
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import Arrays, check, per_variable
+from lamina.optimizers.rules import Arrays, Whole, check, per_variable
 
 
 class MomentOptimizer(Optimizer):
@@ -89,12 +90,23 @@ class Adam(MomentOptimizer):
         first, second = self.corrections(step)
         alpha = learning_rate * jnp.sqrt(second) / first
 
-        def rule(g: Array, w: Array, m: Array, v: Array, *greatest: Array) -> tuple[Array, ...]:
+        def by_greatest(g: Array, w: Array, m: Array, v: Array, greatest: Array) -> tuple[Array, ...]:
             m, v = self.moments(g, m, v)
-            hat = tuple(jnp.maximum(old, v) for old in greatest)
-            return -m * alpha / (jnp.sqrt(hat[0] if hat else v) + self.epsilon), m, v, *hat
+            greatest = jnp.maximum(greatest, v)
+            return -m * alpha / (jnp.sqrt(greatest) + self.epsilon), m, v, greatest
 
-        return per_variable(rule, momentum=0.0, velocity=0.0, **({"velocity_hat": 0.0} if self.amsgrad else {}))
+        if self.amsgrad:
+            return per_variable(by_greatest, momentum=0.0, velocity=0.0, velocity_hat=0.0)
+        settings = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+        def rule(g: Array, w: Array, m: Array, v: Array) -> tuple[Array, ...]:
+            return adam_rule(g, m, v, alpha, **settings)
+
+        def advance(gradients: Arrays, state: dict[str, Arrays], values: Arrays) -> tuple[Arrays, dict[str, Arrays]]:
+            values, m, v = adam(gradients, values, state["momentum"], state["velocity"], alpha, **settings)
+            return values, {"momentum": m, "velocity": v}
+
+        return Whole(per_variable(rule, momentum=0.0, velocity=0.0), advance)
 
 
 @register("optimizers")

@@ -14,7 +14,7 @@ from lamina.core.errors import ConfigError, StateError, nearest
 from lamina.core.module import Module
 from lamina.core.state import Array, Variable
 from lamina.core.transforms import Gradients
-from lamina.optimizers.rules import Arrays, cast_like, check, check_whole, lift, shorten
+from lamina.optimizers.rules import Arrays, advance, cast_like, check, check_whole, lift, shorten
 
 
 class Optimizer(Module):
@@ -338,7 +338,7 @@ class Optimizer(Module):
 
     def _update(self, values: Arrays, gradients: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         """One update, after loss scaling and accumulation; half types are computed in float32."""
-        before, values, gradients = values, lift(values), self._clip(lift(gradients))
+        shapes, values, gradients = values, lift(values), self._clip(lift(gradients))
         iterations, rate = state["iterations"], self._learning_rate
         rate = state["learning_rate"] if isinstance(rate, Variable) else rate(self._calls(state))
         values = {
@@ -346,13 +346,11 @@ class Optimizer(Module):
             for path, value in values.items()
         }
         transform = self.transform(rate, iterations + 1)
-        template = jax.eval_shape(transform.init, before)
+        template = jax.eval_shape(transform.init, shapes)
         slots = {name: lift(state[f"slots/{name}"]) for name in self._slots_of(template)}
-        changes, slots_after = transform.update(
-            gradients, jax.tree.unflatten(jax.tree.structure(template), list(slots.values())), values
-        )
-        new = {f"slots/{name}": slot for name, slot in self._slots_of(slots_after).items()}
-        values = optax.apply_updates(values, changes)
+        before = jax.tree.unflatten(jax.tree.structure(template), list(slots.values()))
+        values, after = advance(transform, gradients, before, values)
+        new = {f"slots/{name}": slot for name, slot in self._slots_of(after).items()}
         if self.use_ema:
             momentum = jnp.where(iterations > 0, self.ema_momentum, 0.0)
             for path, value in values.items():

@@ -45,6 +45,30 @@ def per_variable(rule: Callable[..., tuple[Any, ...]], **slots: Any) -> optax.Gr
     return optax.GradientTransformation(init, update)
 
 
+class Whole(optax.GradientTransformation):
+    """A transformation that knows a faster way to the next values than to add its changes to them.
+
+    Args:
+        rule: the transformation.
+        advance: the way: ``(gradients, state, values) -> (values, state)``.
+    """
+
+    advance: Callable[[Arrays, Any, Arrays], tuple[Arrays, Any]]
+
+    def __new__(cls, rule: optax.GradientTransformation, advance: Callable[..., tuple[Arrays, Any]]) -> "Whole":
+        whole = super().__new__(cls, *rule)
+        whole.advance = advance
+        return whole
+
+
+def advance(rule: optax.GradientTransformation, gradients: Arrays, state: Any, values: Arrays) -> tuple[Arrays, Any]:
+    """The next values and the next state."""
+    if isinstance(rule, Whole):
+        return rule.advance(gradients, state, values)
+    changes, state = rule.update(gradients, state, values)
+    return optax.apply_updates(values, changes), state
+
+
 def by_kind(
     chosen: Callable[[str, Array], bool], first: optax.GradientTransformation, second: optax.GradientTransformation
 ) -> optax.GradientTransformation:

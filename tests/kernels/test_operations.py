@@ -11,7 +11,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import convolution, crossentropy, dense, normalization, pooling
+from lamina.kernels import adam, convolution, crossentropy, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
@@ -89,6 +89,7 @@ CASES = [
     (dense.DENSE, {"slope": 0.2}, [(3, 67, 65), (65, 83), (83,)]),
     (dense.DENSE, {"slope": 1.0}, [(1000, 20), (20, 10), (0,)]),
     (dense.DENSE_GRADIENT, {"slope": 0.2, "back": True}, [(1030, 7), (7, 21), (1030, 21), (1030, 21)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True}, [(70, 50), (50, 70), (70, 70), (70, 70)]),
     (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True}, [(70, 50), (50, 70), (0,), (70, 70)]),
     (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
@@ -176,6 +177,29 @@ def test_crossentropy_against_the_portable_form(rows, classes):
     np.testing.assert_allclose(gradient, exact_gradient, rtol=0, atol=2e-6)
     scores[2, 1] = np.nan
     assert np.isnan(jax.jit(with_gradient)(scores)[0][2])
+
+
+@NATIVE
+def test_the_update_of_adam_against_the_portable_form():
+    rng = np.random.default_rng(0)
+    shapes = {"large": (300, 307), "scalar": (), "empty": (0, 3), "vector": (33,), "matrix": (170, 190)}
+    gradients, values, first, second = (
+        {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()} for _ in range(4)
+    )
+    second = {name: np.square(v) for name, v in second.items()}
+    second["vector"][:5] = gradients["vector"][:5] = 0  # nothing has moved yet
+
+    def update(rate, *arrays):
+        return adam.adam(*arrays, rate, beta_1=0.8, beta_2=0.99, epsilon=1e-3)
+
+    found = jax.jit(update)(0.05, gradients, values, first, second)
+    with jax.enable_x64(True):
+        doubled = jax.tree.map(lambda a: a.astype("float64"), (gradients, values, first, second))
+        exact = jax.jit(update)(0.05, *doubled)
+    assert "lamina.adam" in jax.jit(update).lower(0.05, gradients, values, first, second).as_text()
+    assert [list(arrays) for arrays in found] == [sorted(shapes)] * 3
+    for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(mine, true, rtol=1e-6, atol=1e-6)
 
 
 @NATIVE

@@ -11,6 +11,7 @@ from lamina.core import registry, transforms
 from lamina.core.errors import ConfigError, StateError
 from lamina.core.state import Variable
 from lamina.core.transforms import Gradients
+from lamina.optimizers.rules import advance
 from tests.optimizers.cases import CASES
 
 KINDS = sorted({kind for kind, _ in CASES.values()})
@@ -34,6 +35,21 @@ def test_config_round_trip(case):
     assert registry.serialize(again) == saved
     for name, value in arguments.items():
         assert saved["config"][name] == value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_next_values_are_the_values_and_their_changes(case):
+    kind, arguments = CASES[case]
+    rule = getattr(optimizers, kind)(**arguments).transform(0.1, 3)
+    gradients, values = ({name: jnp.cos(jnp.arange(6.0) + i).reshape(2, 3) for name in "ab"} for i in range(2))
+    state = jax.tree.map(lambda slot: jnp.asarray(slot + 0.5), rule.init(values))
+    found, after = advance(rule, gradients, state, values)
+    changes, expected = rule.update(gradients, state, values)
+    assert jax.tree.structure(after) == jax.tree.structure(expected)
+    for mine, other in zip(
+        jax.tree.leaves((found, after)), jax.tree.leaves((optax.apply_updates(values, changes), expected)), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
 
 
 def test_config_has_the_present_learning_rate():

@@ -1,0 +1,100 @@
+"""Adam's update: natively in one look at each number, where XLA has a pass for each moment and one for the weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core.typing import Array
+from lamina.kernels.operation import Operation, call
+
+#: name -> array
+Arrays = dict[str, Array]
+
+#: a variable of so many numbers is updated in a call of its own, as soon as its gradient is there
+LARGE = 1 << 16
+
+
+def adam_rule(
+    g: Array, m: Array, v: Array, rate: Any, *, beta_1: float, beta_2: float, epsilon: float
+) -> tuple[Array, Array, Array]:
+    r"""The change :math:`-\alpha m / (\sqrt{v} + \epsilon)` of a variable, and its next moments :math:`m` and :math:`v`.
+
+    Args:
+        g: the gradient.
+        m: its running mean.
+        v: the running mean of its square.
+        rate: :math:`\alpha`.
+        beta_1: the share of :math:`m` that stays.
+        beta_2: the share of :math:`v` that stays.
+        epsilon: :math:`\epsilon`.
+    """
+    m, v = m + (g - m) * (1 - beta_1), v + (jnp.square(g) - v) * (1 - beta_2)
+    return -m * rate / (jnp.sqrt(v) + epsilon), m, v
+
+
+def adam(
+    gradients: Arrays,
+    values: Arrays,
+    momentum: Arrays,
+    velocity: Arrays,
+    rate: Any,
+    *,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> tuple[Arrays, Arrays, Arrays]:
+    """The next values of variables, and their next moments, by :func:`adam_rule`.
+
+    Args:
+        gradients: by the variables' names.
+        values: of the variables.
+        momentum: their first moments.
+        velocity: their second moments.
+        rate: see the rule.
+        beta_1: see the rule.
+        beta_2: see the rule.
+        epsilon: see the rule.
+
+    >>> one = {"w": jnp.array([1.0])}
+    >>> values, momentum, _ = adam(one, one, one, one, 0.5, beta_1=0.9, beta_2=0.999, epsilon=0.0)
+    >>> values["w"].tolist(), momentum["w"].tolist()
+    ([0.5], [1.0])
+    """
+    large = [name for name, value in values.items() if value.size >= LARGE]
+    small = [name for name in values if name not in large]
+    new: tuple[Arrays, Arrays, Arrays] = ({}, {}, {})
+    for names in [[name] for name in large] + [small] * bool(small):
+        arrays = [each[name] for name in names for each in (gradients, values, momentum, velocity)]
+        found = ADAM(jnp.asarray(rate, arrays[0].dtype), *arrays, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        for i, each in enumerate(new):
+            each |= dict(zip(names, found[i::3], strict=True))
+    return new
+
+
+def _portable(rate: Array, *arrays: Array, **settings: float) -> list[Array]:
+    results = []
+    for g, w, m, v in _by_four(arrays):
+        change, m, v = adam_rule(g, m, v, rate, **settings)
+        results += [w + change, m, v]
+    return results
+
+
+def _native(rate: Array, *arrays: Array, beta_1: float, beta_2: float, epsilon: float) -> Any:
+    shapes = [jax.ShapeDtypeStruct(a.shape, "float32") for four in _by_four(arrays) for a in four[1:]]
+    in_place = {2 + i // 3 * 4 + i % 3: i for i in range(len(shapes))}
+    new_1, new_2, small = map(np.float32, (1 - beta_1, 1 - beta_2, epsilon))
+    return call("adam", shapes, rate, *arrays, in_place=in_place, new_1=new_1, new_2=new_2, epsilon=small)
+
+
+def _by_four(arrays: Sequence[Any]) -> list[Sequence[Any]]:
+    return [arrays[i : i + 4] for i in range(0, len(arrays), 4)]
+
+
+def _supports(*arrays: Any, **settings: float) -> bool:
+    return all(array.dtype == "float32" for array in arrays)
+
+
+ADAM = Operation("adam", _portable, multiple=True, native=_native, targets=["adam"], supports=_supports)
