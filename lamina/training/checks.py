@@ -94,7 +94,15 @@ def _all_finite(array: np.ndarray) -> bool:
     """Whether no value is NaN or infinite; looks at a part at a time, as a mapped file may be larger than memory."""
     rows = max(1, AT_ONCE * len(array) // max(array.size, 1)) if array.ndim else 1
     parts = (array[i : i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,)
-    return all(np.isfinite(part).all() for part in parts)
+    return all(_square_is_finite(part) or np.isfinite(part).all() for part in parts)
+
+
+def _square_is_finite(array: np.ndarray) -> bool:
+    """Whether the sum of the squares is finite, as it can only be if all values are: one look at memory, where it is quick."""
+    if array.dtype.name not in ("float32", "float64") or not array.flags.c_contiguous:
+        return False
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.vdot(array, array)))
 
 
 def check_numbers(x: Any) -> None:

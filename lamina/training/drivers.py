@@ -112,8 +112,7 @@ class Driver:
         if self.kind == "scan" and self.whole and count == self.chunk:
             self._advance(self._program("whole", _many, layout, count), self.data.arguments, (indices, rows))
         elif self.kind == "scan":
-            missing = [(0, self.chunk - count), (0, 0)]
-            at = (np.pad(indices, missing), None if rows is None else np.pad(rows, missing))
+            at = (_filled(indices, self.chunk), None if rows is None else _filled(rows, self.chunk))
             self._advance(self._program("scan", _many, layout, None), self.data.arguments, at, np.int32(count))
         else:
             for i in range(count):
@@ -210,6 +209,11 @@ def _many(
 def _with_rows(batch: Any, rows: Any) -> Any:
     """The batch; where not all of its rows count, with which do."""
     return batch if rows is None else (batch, rows)
+
+
+def _filled(steps: np.ndarray, count: int) -> np.ndarray:
+    """As many steps as ``count``; those that are missing are zeros."""
+    return steps if len(steps) == count else np.pad(steps, [(0, count - len(steps)), (0, 0)])
 
 
 def _zeros(step: Step) -> Logs:

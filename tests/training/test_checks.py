@@ -6,6 +6,7 @@ import pytest
 import lamina as lm
 from lamina import layers
 from lamina.core.errors import ConfigError, DataError, LaminaError, ShapeError, StateError
+from lamina.training.checks import check_values
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype("float32")
@@ -293,3 +294,13 @@ def test_a_mistake_shows_the_users_lines_and_not_the_librarys():
     with pytest.raises(ShapeError) as caught:
         net().fit(X[:, :3], THREE)
     assert [entry.path.name for entry in caught.traceback] == ["test_checks.py", "errors.py"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_numbers_whose_squares_are_too_large_are_finite_all_the_same(dtype):
+    x = np.full((40, 3), np.finfo(dtype).max, dtype)
+    for array in (x, x[:, ::2], x[0, 0], x[:0]):
+        check_values(array, None)
+    x[39, 2] = -np.inf
+    with pytest.raises(DataError, match=r"1 values .* infinity at x\[39, 2\]"):
+        check_values(x, None)
