@@ -31,8 +31,13 @@ def adam_rule(
         beta_2: the share of :math:`v` that stays.
         epsilon: :math:`\epsilon`.
     """
-    m, v = m + (g - m) * (1 - beta_1), v + (jnp.square(g) - v) * (1 - beta_2)
+    m, v = next_moments(g, m, v, beta_1, beta_2)
     return -m * rate / (jnp.sqrt(v) + epsilon), m, v
+
+
+def next_moments(g: Array, m: Array, v: Array, beta_1: float, beta_2: float) -> tuple[Array, Array]:
+    """The next running means of a gradient and of its square."""
+    return m + (g - m) * (1 - beta_1), v + (jnp.square(g) - v) * (1 - beta_2)
 
 
 def adam(
@@ -93,8 +98,9 @@ def _by_four(arrays: Sequence[Any]) -> list[Sequence[Any]]:
     return [arrays[i : i + 4] for i in range(0, len(arrays), 4)]
 
 
-def _supports(*arrays: Any, **settings: float) -> bool:
-    return all(array.dtype == "float32" for array in arrays)
+def _supports(rate: Any, *arrays: Any, **settings: float) -> bool:
+    same = all(array.shape == four[0].shape for four in _by_four(arrays) for array in four)
+    return rate.shape == () and same and all(array.dtype == "float32" for array in (rate, *arrays))
 
 
 ADAM = Operation("adam", _portable, multiple=True, native=_native, targets=["adam"], supports=_supports)

@@ -1,4 +1,4 @@
-// Adam's update: moments and weights in one look at each number, all variables in one call.
+// Adam's update: moments and weights in one look at each number, of any number of variables in one call.
 
 #include <algorithm>
 #include <vector>

@@ -9,7 +9,7 @@ import optax
 from lamina.core.errors import ConfigError
 from lamina.core.registry import register
 from lamina.core.state import Array
-from lamina.kernels.adam import adam, adam_rule
+from lamina.kernels.adam import adam, adam_rule, next_moments
 from lamina.optimizers.base import Optimizer
 from lamina.optimizers.rules import Arrays, Whole, check, per_variable
 
@@ -41,7 +41,7 @@ class MomentOptimizer(Optimizer):
 
     def moments(self, g: Array, m: Array, v: Array) -> tuple[Array, Array]:
         """The next running means of the gradient and of its square."""
-        return m + (g - m) * (1 - self.beta_1), v + (jnp.square(g) - v) * (1 - self.beta_2)
+        return next_moments(g, m, v, self.beta_1, self.beta_2)
 
     def corrections(self, step: Any) -> tuple[Any, Any]:
         """What the moments are divided by, since they start at zero: one minus the power of each decay rate."""

@@ -8,7 +8,7 @@ import pytest
 
 from lamina import optimizers
 from lamina.core import registry, transforms
-from lamina.core.errors import ConfigError, StateError
+from lamina.core.errors import ConfigError, ShapeError, StateError
 from lamina.core.state import Variable
 from lamina.core.transforms import Gradients
 from lamina.optimizers.rules import advance
@@ -50,6 +50,18 @@ def test_the_next_values_are_the_values_and_their_changes(case):
         jax.tree.leaves((found, after)), jax.tree.leaves((optax.apply_updates(values, changes), expected)), strict=True
     ):
         np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_gradient_of_another_shape_is_spread_or_refused(kind):
+    variables = weights(w=np.zeros((2, 3)))
+    expected = weights(w=np.zeros((2, 3)))
+    for gradient in (1.0, np.ones(3)):
+        descend(getattr(optimizers, kind)(0.1), variables, {"w": gradient})
+        descend(getattr(optimizers, kind)(0.1), expected, {"w": np.ones((2, 3))})
+        np.testing.assert_allclose(variables["w"].numpy(), expected["w"].numpy(), rtol=1e-6)
+    with pytest.raises(ShapeError, match=r"'w' has shape \(2, 3\); it cannot take a value of \(4, 2, 3\)"):
+        descend(getattr(optimizers, kind)(0.1), variables, {"w": np.ones((4, 2, 3))})
 
 
 def test_config_has_the_present_learning_rate():
