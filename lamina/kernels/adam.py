@@ -71,9 +71,10 @@ def adam(
     large = [name for name, value in values.items() if value.size >= LARGE]
     small = [name for name in values if name not in large]
     new: tuple[Arrays, Arrays, Arrays] = ({}, {}, {})
+    rate = jnp.asarray(rate, jnp.result_type(*values.values()))
     for names in [[name] for name in large] + [small] * bool(small):
         arrays = [each[name] for name in names for each in (gradients, values, momentum, velocity)]
-        found = ADAM(jnp.asarray(rate, arrays[0].dtype), *arrays, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        found = ADAM(rate, *arrays, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
         for i, each in enumerate(new):
             each |= dict(zip(names, found[i::3], strict=True))
     return new
@@ -83,7 +84,7 @@ def _portable(rate: Array, *arrays: Array, **settings: float) -> list[Array]:
     results = []
     for g, w, m, v in _by_four(arrays):
         change, m, v = adam_rule(g, m, v, rate, **settings)
-        results += [w + change, m, v]
+        results += [(w + change).astype(w.dtype), m, v]
     return results
 
 

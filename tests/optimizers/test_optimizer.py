@@ -53,6 +53,15 @@ def test_the_next_values_are_the_values_and_their_changes(case):
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_gradient_of_whole_numbers_counts_as_such_numbers(kind):
+    whole, real = weights(w=[0.0, 1.0]), weights(w=[0.0, 1.0])
+    for variables, dtype in ((whole, "int32"), (real, "float32")):
+        getattr(optimizers, kind)(0.1).apply([jnp.array([2, -3], dtype)], list(variables.values()))
+    assert not np.allclose(real["w"].numpy(), [0.0, 1.0])
+    np.testing.assert_allclose(whole["w"].numpy(), real["w"].numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
 def test_a_gradient_of_another_shape_is_spread_or_refused(kind):
     variables = weights(w=np.zeros((2, 3)))
     expected = weights(w=np.zeros((2, 3)))
