@@ -21,7 +21,7 @@ from lamina.core.errors import FileError, shown
 #: the longest header that is read or written, in bytes
 LONGEST = 32_000_000
 #: the most bytes that Python may take for a header's characters: one wide character makes it take four for each of them
-WIDEST = 40_000_000
+WIDEST = 30_000_000
 #: bytes that Python takes for what stands at each of these characters of JSON, at most: an item, an entry, a list
 COSTS = {",": 72, ":": 130, "[": 80, "{": 80}
 #: bytes that the values of a JSON text may take, whatever its length, and for each of its characters
