@@ -1,13 +1,14 @@
 """Recurrent networks over whole sequences: simple, LSTM and GRU.
 
-The input of all steps is projected by one matrix product; only the product with the state is left to the loop.
+The input of all steps is projected by one matrix product; only the product with the state is left to the loop. Where the
+input is looked up in a table, each of its rows that occurs is projected once.
 """
 
 import functools
 
 import jax.numpy as jnp
 
-from lamina.core.typing import Array, Bool, Float
+from lamina.core.typing import Array, Bool, Float, Integer
 from lamina.kernels.recurrent_gates import (
     Activation,
     States,
@@ -33,12 +34,13 @@ __all__ = [
 
 
 def simple_rnn(
-    x: Float[Array, "batch steps features"],
+    x: Float[Array, "batch steps features"] | Float[Array, "rows features"],
     h: Float[Array, "batch units"],
     kernel: Float[Array, "features units"],
     recurrent_kernel: Float[Array, "units units"],
     bias: Float[Array, " units"] | None = None,
     *,
+    numbers: Integer[Array, "batch steps"] | None = None,
     mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
@@ -47,11 +49,12 @@ def simple_rnn(
     r"""A simple recurrent network, :math:`h_t = \tanh(x_t W + h_{t-1} U + b)`.
 
     Args:
-        x: the sequences, ``(batch, steps, features)``.
+        x: the sequences, ``(batch, steps, features)``; or with ``numbers`` a table, ``(rows, features)``.
         h: the state to start from, ``(batch, units)``.
         kernel: :math:`W`, ``(features, units)``.
         recurrent_kernel: :math:`U`, ``(units, units)``.
         bias: :math:`b`, ``(units,)``.
+        numbers: ``(batch, steps)``, which rows of the table the sequences are made of.
         mask: ``(batch, steps)``; where it is False, the state stays as it is.
         go_backwards: whether to start at the last step; the outputs come in that order.
         return_sequences: whether the outputs of all steps are wanted.
@@ -66,18 +69,19 @@ def simple_rnn(
     """
 
     options = (go_backwards, return_sequences, unroll)
-    outputs, (h,) = _run("simple_rnn", x, kernel, bias, recurrent_kernel, mask, (h,), *options)
+    outputs, (h,) = _run("simple_rnn", x, kernel, bias, recurrent_kernel, numbers, mask, (h,), *options)
     return outputs, h
 
 
 def lstm(
-    x: Float[Array, "batch steps features"],
+    x: Float[Array, "batch steps features"] | Float[Array, "rows features"],
     h: Float[Array, "batch units"],
     c: Float[Array, "batch units"],
     kernel: Float[Array, "features 4*units"],
     recurrent_kernel: Float[Array, "units 4*units"],
     bias: Float[Array, " 4*units"] | None = None,
     *,
+    numbers: Integer[Array, "batch steps"] | None = None,
     mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
@@ -88,12 +92,13 @@ def lstm(
     :math:`(i, f, g, o)` are four blocks of :math:`x_t W + h_{t-1} U + b`: logistic gates, but :math:`g` a tanh.
 
     Args:
-        x: the sequences, ``(batch, steps, features)``.
+        x: the sequences, ``(batch, steps, features)``; or with ``numbers`` a table, ``(rows, features)``.
         h: the output to start from, ``(batch, units)``.
         c: the memory to start from, ``(batch, units)``.
         kernel: :math:`W`, ``(features, 4 * units)``.
         recurrent_kernel: :math:`U`, ``(units, 4 * units)``.
         bias: :math:`b`, ``(4 * units,)``.
+        numbers: ``(batch, steps)``, which rows of the table the sequences are made of.
         mask: ``(batch, steps)``; where it is False, the states stay as they are.
         go_backwards: whether to start at the last step; the outputs come in that order.
         return_sequences: whether the outputs of all steps are wanted.
@@ -110,18 +115,19 @@ def lstm(
     """
 
     options = (go_backwards, return_sequences, unroll)
-    outputs, (h, c) = _run("lstm", x, kernel, bias, recurrent_kernel, mask, (h, c), *options)
+    outputs, (h, c) = _run("lstm", x, kernel, bias, recurrent_kernel, numbers, mask, (h, c), *options)
     return outputs, h, c
 
 
 def gru(
-    x: Float[Array, "batch steps features"],
+    x: Float[Array, "batch steps features"] | Float[Array, "rows features"],
     h: Float[Array, "batch units"],
     kernel: Float[Array, "features 3*units"],
     recurrent_kernel: Float[Array, "units 3*units"],
     bias: Float[Array, "2 3*units"] | Float[Array, " 3*units"] | None = None,
     *,
     reset_after: bool = True,
+    numbers: Integer[Array, "batch steps"] | None = None,
     mask: Bool[Array, "batch steps"] | None = None,
     go_backwards: bool = False,
     return_sequences: bool = True,
@@ -134,12 +140,13 @@ def gru(
     :math:`\tanh(x_t W_h + (r h_{t-1}) U_h + b_h)`.
 
     Args:
-        x: the sequences, ``(batch, steps, features)``.
+        x: the sequences, ``(batch, steps, features)``; or with ``numbers`` a table, ``(rows, features)``.
         h: the state to start from, ``(batch, units)``.
         kernel: :math:`W`, ``(features, 3 * units)``.
         recurrent_kernel: :math:`U`, ``(units, 3 * units)``.
         bias: ``(2, 3 * units)``, for the input and for the state; ``(3 * units,)`` with the reset gate before.
         reset_after: whether the reset gate is applied after the product with the state.
+        numbers: ``(batch, steps)``, which rows of the table the sequences are made of.
         mask: ``(batch, steps)``; where it is False, the state stays as it is.
         go_backwards: whether to start at the last step; the outputs come in that order.
         return_sequences: whether the outputs of all steps are wanted.
@@ -156,7 +163,7 @@ def gru(
     """
     options = (go_backwards, return_sequences, unroll)
     cell = "gru" if reset_after else "gru_reset_before"
-    outputs, (h,) = _run(cell, x, kernel, bias, recurrent_kernel, mask, (h,), *options)
+    outputs, (h,) = _run(cell, x, kernel, bias, recurrent_kernel, numbers, mask, (h,), *options)
     return outputs, h
 
 
@@ -166,6 +173,7 @@ def _run(
     kernel: Array,
     bias: Array | None,
     recurrent_kernel: Array,
+    numbers: Array | None,
     mask: Array | None,
     states: States,
     go_backwards: bool,
@@ -174,6 +182,7 @@ def _run(
 ) -> tuple[Array | None, States]:
     """The outputs of all steps, where they are wanted, and the last states."""
     bias = jnp.asarray(() if bias is None else bias)
+    numbers = jnp.asarray(() if numbers is None else numbers, "int32")
     mask = jnp.asarray(() if mask is None else mask, bool)
     dtype = jnp.result_type(x, kernel, recurrent_kernel, *states)
     x, kernel, bias, recurrent_kernel, *first = (
@@ -181,5 +190,5 @@ def _run(
     )
     run = functools.partial(loop, unroll=unroll) if unroll or cell == "gru_reset_before" else RECURRENCE
     settings = {"go_backwards": go_backwards, "return_sequences": return_sequences}
-    results = run(x, kernel, bias, recurrent_kernel, mask, *first, cell=cell, **settings)
+    results = run(x, numbers, kernel, bias, recurrent_kernel, mask, *first, cell=cell, **settings)
     return results[0] if return_sequences else None, tuple(results[-len(first) :])

@@ -19,6 +19,8 @@ Arrays = tuple[Array, ...]
 
 #: with more weights for each step of each example, native kernels are not faster
 WEIGHTS_A_STEP = 2**14
+#: the numbers in the widest vector of any processor
+WIDEST_VECTOR = 16
 
 
 class _Cell(NamedTuple):
@@ -83,8 +85,14 @@ def _batch_first(sequences: Array, go_backwards: bool = False) -> Array:
     return jnp.swapaxes(sequences[::-1] if go_backwards else sequences, 0, 1)
 
 
+def _inputs(x: Array, numbers: Array) -> Array:
+    """The sequences: ``x`` itself, or the rows of it that ``numbers`` pick."""
+    return jnp.take(x, numbers, axis=0, mode="fill") if x.ndim == 2 else x
+
+
 def loop(
     x: Array,
+    numbers: Array,
     kernel: Array,
     bias: Array,
     recurrent_kernel: Array,
@@ -99,7 +107,8 @@ def loop(
     """All steps, in portable form.
 
     Args:
-        x: ``(batch, steps, features)``.
+        x: sequences, ``(batch, steps, features)``; or a table, ``(rows, features)``.
+        numbers: which rows of a table the sequences are made of, ``(batch, steps)``; else empty.
         kernel: ``(features, gates * units)``.
         bias: empty if there is none; ``(2, gates * units)`` for input and state of a GRU.
         recurrent_kernel: ``(units, gates * units)``.
@@ -129,7 +138,7 @@ def loop(
             new = tuple(jnp.where(keep[:, None], n, o) for n, o in zip(new, old, strict=True))
         return new, new[: int(return_sequences)] + (_CELLS[cell].keep(x, inner, new) if keeps else ())
 
-    projected = jnp.matmul(_steps_first(x, go_backwards), kernel)
+    projected = jnp.matmul(_steps_first(_inputs(x, numbers), go_backwards), kernel)
     if bias.size:
         projected = projected + (bias[0] if bias.ndim == 2 else bias)
     keep = _steps_first(mask, go_backwards) if mask.size else None
@@ -140,6 +149,7 @@ def loop(
 
 def _gradients(
     x: Array,
+    numbers: Array,
     kernel: Array,
     bias: Array,
     recurrent_kernel: Array,
@@ -179,8 +189,11 @@ def _gradients(
     given = (gates, kept, before, keep, shown)
     gradients, (projected, inner) = lax.scan(step, last, given, reverse=True)
 
-    of_input = _batch_first(jnp.matmul(projected, kernel.T), go_backwards) if wants_input else jnp.zeros(0, x.dtype)
-    of_kernel = jnp.einsum("tbf,tbg->fg", _steps_first(x, go_backwards), projected)
+    inputs, of_table = jax.vjp(functools.partial(_inputs, numbers=numbers), x)
+    of_input = jnp.zeros(0, x.dtype)
+    if wants_input:
+        (of_input,) = of_table(_batch_first(jnp.matmul(projected, kernel.T), go_backwards))
+    of_kernel = jnp.einsum("tbf,tbg->fg", _steps_first(inputs, go_backwards), projected)
     of_recurrent_kernel = jnp.einsum("tbu,tbg->ug", before[0], inner)
     if bias.size:
         of_bias = jnp.sum(projected, (0, 1))
@@ -188,35 +201,48 @@ def _gradients(
     return (of_input, of_kernel, bias, of_recurrent_kernel, *gradients)
 
 
-def _native_supports(x: Any, kernel: Any, bias: Any, recurrent_kernel: Any, *arrays: Any, **settings: Any) -> bool:
+def _native_supports(
+    x: Any, numbers: Any, kernel: Any, bias: Any, recurrent_kernel: Any, *arrays: Any, **settings: Any
+) -> bool:
     # the kernels are laid out anew first, which does not pay for few steps
-    (batch, steps, _), weights = x.shape, kernel.size + recurrent_kernel.size
+    (batch, steps), weights = _places(x, numbers), kernel.size + recurrent_kernel.size
     pays = steps > 1 and 0 < weights <= WEIGHTS_A_STEP * batch * steps
     return (
         pays
         and x.size > 0
+        and numbers.dtype == "int32"
         and all(a.dtype in ("float32", "bool") for a in (x, kernel, bias, recurrent_kernel, *arrays))
     )
+
+
+def _places(x: Any, numbers: Any) -> tuple[int, int]:
+    """How many sequences there are, and how many steps they have."""
+    batch, steps = (numbers if x.ndim == 2 else x).shape[:2]
+    return batch, steps
 
 
 def _native_loop(
     *arrays: Array, cell: str, go_backwards: bool, return_sequences: bool = True, keeps: bool = False
 ) -> Arrays:
-    x, kernel, states = arrays[0], arrays[1], arrays[5:]
-    (batch, steps, _), units = x.shape, states[0].shape[-1]
+    x, numbers, kernel, states = arrays[0], arrays[1], arrays[2], arrays[6:]
+    (batch, steps), units = _places(x, numbers), states[0].shape[-1]
+    widest = -(-units // WIDEST_VECTOR) * WIDEST_VECTOR
     shapes = [
         (batch, steps, units) if return_sequences else (0,),
         *(state.shape for state in _two(states)),
         (steps, batch, kernel.shape[-1]) if keeps else (0,),
         (steps, batch, 0 if cell == "simple_rnn" else units) if keeps else (0,),
+        # to work in: projections of rows that are picked more than once
+        (batch * steps // 2, kernel.shape[-1] // units * widest) if x.ndim == 2 else (0,),
     ]
-    given = (*arrays[:5], *_two(states))
-    outputs, h, c, *kept = call(f"{cell}_forward", _floats(shapes), *given, go_backwards=go_backwards)
+    given = (*arrays[:6], *_two(states))
+    outputs, h, c, *kept, _ = call(f"{cell}_forward", _floats(shapes), *given, go_backwards=go_backwards)
     return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept) if keeps else ())
 
 
 def _native_gradients(
     x: Array,
+    numbers: Array,
     kernel: Array,
     bias: Array,
     recurrent_kernel: Array,
@@ -232,12 +258,12 @@ def _native_gradients(
 ) -> Arrays:
     count = len(states) // 2
     first, last = _two(states[:count]), _two(states[count:])
-    arrays = (x, kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
+    arrays = (x, numbers, kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
     input_shape = x.shape if wants_input else (0,)
     shapes = [gates.shape, kept.shape, input_shape, kernel.shape, bias.shape, recurrent_kernel.shape]
     shapes += [state.shape for state in first]
     # gradients take the place of the gates and of what else was kept
-    in_place = {7: 0, 8: 1}
+    in_place = {8: 0, 9: 1}
     found = call(f"{cell}_backward", _floats(shapes), *arrays, in_place=in_place, go_backwards=go_backwards)
     return tuple(found[2 : 6 + count])
 
@@ -266,9 +292,10 @@ def _backward(
     **settings: Any,
 ) -> list[Array | None]:
     of_outputs, *of_states = gradients if return_sequences else (jnp.zeros(0, gradients[0].dtype), *gradients)
-    arrays, states = primals[:5], primals[5:]
+    arrays, states = primals[:6], primals[6:]
     found = BACKWARD(*arrays, *kept, of_outputs, *states, *of_states, wants_input=wanted[0], **settings)
-    return [*found[:4], None, *found[4:]]
+    of_input, *rest = found
+    return [of_input, None, *rest[:3], None, *rest[3:]]
 
 
 _NATIVE: dict[str, Any] = {

@@ -8,6 +8,7 @@ import numpy as np
 
 from lamina.core import registry
 from lamina.core.errors import ConfigError, DataError, ShapeError
+from lamina.core.lookups import set_lookup
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.layers.base import Layer, layer
@@ -109,8 +110,12 @@ class Embedding(Layer):
         if not isinstance(inputs, jax.core.Tracer):
             self.check_values(np.asarray(inputs))
         # Looked up before it is cast, so that only the rows needed are.
-        rows = jnp.take(self.embeddings.raw, inputs, axis=0, mode="fill")
-        return rows.astype(self.compute_dtype)
+        table = self.embeddings.raw
+        rows = jnp.take(table, inputs, axis=0, mode="fill").astype(self.compute_dtype)
+        # Not outside compiled code, where the table would live as long as the rows do.
+        if isinstance(rows, jax.core.Tracer) and rows.dtype == table.dtype:
+            set_lookup(rows, table, inputs)
+        return rows
 
     def check_values(self, inputs: np.ndarray) -> None:
         """Refuse numbers that have no vector; a compiled step cannot, so ``fit`` asks before it starts.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lamina import activations
 from lamina.core.errors import ConfigError
+from lamina.core.lookups import get_lookup
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.kernels import recurrent as kernels
@@ -54,8 +55,8 @@ class _WholeSequence(OwnCell):
         super().build(input_shape)
         self.input_spec = InputSpec(ndim=3, axes={2: input_shape[2]})
 
-    def _whole(self, sequences: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
-        """The outputs of all steps and the last states."""
+    def _whole(self, source: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
+        """The outputs of all steps and the last states; ``source`` are sequences, or a table with ``numbers``."""
         raise NotImplementedError
 
     def _weights(self) -> tuple[Array, Array, Array | None]:
@@ -69,9 +70,11 @@ class _WholeSequence(OwnCell):
             return super()._run(sequences, states, mask, masks)
         if input_mask is not None:
             sequences = sequences * input_mask[:, None]
+        source, numbers = get_lookup(sequences) or (sequences, None)
         outputs, *states = self._whole(
-            sequences,
+            source,
             states,
+            numbers=numbers,
             mask=mask,
             go_backwards=self.go_backwards,
             return_sequences=self.return_sequences,
@@ -154,8 +157,8 @@ class SimpleRNN(_WholeSequence):
     ) -> None:
         super().__init__(locals(), **kwargs)
 
-    def _whole(self, sequences: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
-        return kernels.simple_rnn(sequences, states[0], *self._weights(), **options)
+    def _whole(self, source: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
+        return kernels.simple_rnn(source, states[0], *self._weights(), **options)
 
 
 @layer
@@ -230,8 +233,8 @@ class LSTM(_WholeSequence):
     ) -> None:
         super().__init__(locals(), **kwargs)
 
-    def _whole(self, sequences: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
-        return kernels.lstm(sequences, states[0], states[1], *self._weights(), **options)
+    def _whole(self, source: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
+        return kernels.lstm(source, states[0], states[1], *self._weights(), **options)
 
 
 @layer
@@ -306,5 +309,5 @@ class GRU(_WholeSequence):
     ) -> None:
         super().__init__(locals(), **kwargs)
 
-    def _whole(self, sequences: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
-        return kernels.gru(sequences, states[0], *self._weights(), reset_after=self.reset_after, **options)
+    def _whole(self, source: Array, states: list[Array], **options: Any) -> tuple[Any, ...]:
+        return kernels.gru(source, states[0], *self._weights(), reset_after=self.reset_after, **options)

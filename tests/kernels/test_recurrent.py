@@ -86,6 +86,27 @@ def test_equals_the_equations(kind, backwards):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_table_and_numbers_equal_the_sequences_they_make(kind):
+    run, _, gates, count, bias_shape = KINDS[kind]
+    x, states, weights = arguments(gates, count, bias_shape)
+    numbers = jnp.asarray([[1, 3, 1, 0], [1, 0, 0, 0]])  # nothing picks row 2
+    settings = {"mask": jnp.asarray(MASK), "go_backwards": True}
+
+    def looked_up(table, *rest):
+        return run(table, *rest, numbers=numbers, **settings)
+
+    def picked(table, *rest):
+        return run(table[numbers], *rest, **settings)
+
+    with jax.enable_x64(True):
+        given = [jnp.asarray(a) for a in (x[0], *states, *weights)]
+        found, expected = (jax.vjp(f, *given) for f in (looked_up, picked))
+        weights = jax.tree.map(jnp.cos, expected[0])
+        for mine, exact in zip(*(jax.tree.leaves((y, vjp(weights))) for y, vjp in (found, expected)), strict=True):
+            np.testing.assert_allclose(mine, exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_equal_finite_differences(kind):
     run, _, gates, count, bias_shape = KINDS[kind]
     x, states, weights = arguments(gates, count, bias_shape)
@@ -110,13 +131,16 @@ def test_gate_products_with_a_mask_for_each_gate():
     np.testing.assert_allclose(recurrent.gate_products(*map(jnp.asarray, (x, kernel, masks))), expected, rtol=1e-5)
 
 
-# (batch, steps, features, units), and settings
+# (batch, steps, features, units), and settings; with ``rows``, the input is looked up in a table
 CASES = {
     "one number": ((1, 2, 1, 1), {}),
     "several steps at once": ((2, 37, 3, 5), {"go_backwards": True}),
     "whole vectors": ((5, 4, 16, 32), {"mask": True, "return_sequences": False}),
     "shared out": ((70, 20, 5, 33), {"mask": True}),
     "wide": ((9, 3, 35, 100), {"mask": True, "go_backwards": True, "bias": False, "return_sequences": False}),
+    "rows picked often": ((5, 4, 16, 32), {"rows": 3}),
+    "rows picked rarely": ((2, 37, 3, 5), {"rows": 500, "go_backwards": True, "bias": False}),
+    "rows shared out": ((70, 20, 5, 33), {"rows": 900, "mask": True, "return_sequences": False}),
 }
 NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
 
@@ -144,9 +168,14 @@ def test_native_against_portable_in_double_precision(kind, case):
     arrays, mask = drawn(kind, *sizes)
     if not settings.get("bias", True):
         arrays.pop()
-    settings = {name: value for name, value in settings.items() if name != "bias"}
+    rows = settings.get("rows")
+    settings = {name: value for name, value in settings.items() if name not in ("bias", "rows")}
     if settings.get("mask"):
         settings["mask"] = mask
+    if rows:
+        rng = np.random.default_rng(1)
+        arrays[0] = jnp.asarray(rng.normal(size=(rows, sizes[2])), "float32")
+        settings["numbers"] = jnp.asarray(rng.integers(-rows // 4, rows, sizes[:2]), "int32")  # some from the end
 
     def with_gradients(*arrays):
         results, vjp = jax.vjp(lambda *arrays: getattr(recurrent, kind)(*arrays, **settings), *arrays)
@@ -199,3 +228,27 @@ def test_not_a_number_stays_one_where_it_is():
     np.testing.assert_array_equal(np.isnan(y).all(-1), expected)
     np.testing.assert_array_equal(np.isnan(y).any(-1), expected)
     np.testing.assert_array_equal(np.isnan(h), np.isnan(y[:, -1]))
+
+
+@NATIVE
+def test_numbers_outside_the_table_as_in_portable_form():
+    (x, *rest), _ = drawn("lstm", 2, 4, 3, 5)
+    numbers = jnp.asarray([[0, 1, 8, 1], [7, -8, 0, 7]])
+
+    def run(table, *rest):
+        y, *_ = recurrent.lstm(table, *rest, numbers=numbers)
+        return jnp.nansum(y**2), y
+
+    lowered = jax.jit(jax.grad(run, argnums=range(6), has_aux=True)).lower(x.reshape(8, 3), *rest)
+    assert "lamina.lstm_backward" in lowered.as_text()
+    gradients, y = lowered.compile()(x.reshape(8, 3), *rest)
+    assert np.isnan(y[0, 2:]).all()
+    assert np.isfinite(y[1]).all()
+    assert np.isfinite(y[0, :2]).all()
+    assert (gradients[0][2:7] == 0).all()
+    with jax.enable_x64(True):
+        expected, _ = jax.grad(run, argnums=range(6), has_aux=True)(
+            *(a.astype("float64") for a in (x.reshape(8, 3), *rest))
+        )
+    for mine, exact in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=1e-5)

@@ -1,3 +1,6 @@
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,8 +8,12 @@ import pytest
 import lamina.initializers  # noqa: F401 - registers the names
 from lamina.core import transforms
 from lamina.core.errors import ConfigError, DataError, ShapeError
+from lamina.core.lookups import get_lookup
 from lamina.core.masks import get_mask
+from lamina.layers.core import Input
 from lamina.layers.embedding import Embedding
+from lamina.layers.recurrent import GRU, LSTM, SimpleRNN
+from lamina.models import Sequential
 
 TABLE = np.arange(12, dtype="float32").reshape(4, 3)
 
@@ -51,6 +58,43 @@ def test_numbers_outside_the_table():
         layer(np.array([-1]))
     compiled = transforms.jit(layer)
     assert np.isnan(compiled(jnp.array([4]))).all()
+
+
+def test_rows_travel_with_their_lookup_only_while_traced_and_in_the_dtype_of_the_table():
+    def seen(layer):
+        found = []
+        transforms.jit(lambda x: found.append(get_lookup(layer(x))) or x)(jnp.array([[1, 2]]))
+        return found[0]
+
+    lookup = seen(Embedding(4, 3))
+    assert lookup.table.shape == (4, 3)
+    assert lookup.numbers.shape == (1, 2)
+    assert seen(Embedding(4, 3, dtype="mixed_bfloat16")) is None
+    assert get_lookup(Embedding(4, 3)(jnp.array([[1, 2]]))) is None
+
+
+@pytest.mark.parametrize("cell", [SimpleRNN, LSTM, GRU])
+def test_recurrent_layers_work_on_the_table_that_was_looked_up(cell):
+    """And give what they give for its rows, of which a factor of 1 makes others."""
+    x = np.array([[1, 1, 6, 0, 0], [6, 2, 1, 6, 2]])
+    embedding, recurrent = Embedding(7, 3, mask_zero=True), cell(4, return_sequences=True)
+    model = Sequential([Input((5,), dtype="int32"), embedding, recurrent])
+
+    def outputs(x, factor):
+        rows = embedding(x)
+        return recurrent(rows if factor is None else rows * factor, mask=embedding.compute_mask(x))
+
+    given = []
+    for factor in (None, 1):
+        program = jax.make_jaxpr(functools.partial(outputs, factor=factor))(x)
+        given += [e.invars[0].aval.shape for e in program.eqns if e.primitive.name == "recurrence"]
+    assert given == [(7, 3), (2, 5, 3)]
+
+    value_and_gradients = [
+        transforms.value_and_grad(lambda factor=factor: jnp.sum(outputs(x, factor) ** 2), model)()
+        for factor in (None, 1)
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *value_and_gradients)
 
 
 def test_bad_arguments():
