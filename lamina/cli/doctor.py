@@ -29,7 +29,7 @@ def doctor() -> None:
             rows[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             rows[name] = "missing; install it:  pip install " + name
-    rows["kernels"] = native.load()[0]
+    rows["kernels"] = native.load().how
     rows["cache"] = str(cache_folder())
     for name, value in rows.items():
         typer.echo(f"{name:<14}{value}")

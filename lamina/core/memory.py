@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -12,6 +13,8 @@ import jax
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 #: what JAX tells when it has compiled, and seconds from which on a compilation leaves much memory behind
 COMPILED, LONG = "/jax/core/compile/backend_compile_duration", 0.2
+#: whether something was compiled since memory was given back
+_compiled = threading.Event()
 #: that share an arena: with more of them, threads that compile wait for each other
 CORES_OF_ARENA = 4
 
@@ -59,7 +62,20 @@ def _has_accelerator() -> bool:
 
 def _give_back(event: str, duration_secs: float, **details: str | int) -> None:
     """Give the system what a long compilation freed: the program will not need memory of such shapes."""
-    if event == COMPILED and duration_secs > LONG:
+    if event == COMPILED:
+        _compiled.set()
+        if duration_secs > LONG:
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def settle() -> None:
+    """After the first run of a program, give the system what it freed.
+
+    It is the first to ask for pieces that are kept from then on, and some lie where its memory was: the next run's is
+    then at another place. Called before every run; it does nothing if nothing was compiled since.
+    """
+    if _compiled.is_set():
+        _compiled.clear()
         ctypes.CDLL(None).malloc_trim(0)
 
 

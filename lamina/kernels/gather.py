@@ -17,7 +17,7 @@ ALIGNED = 64
 
 def can_gather_rows() -> bool:
     """Whether programs can read the host's memory: they run on a CPU, and the kernel for it was built."""
-    return jax.default_backend() == "cpu" and "gather_rows" in native.load()[1]
+    return jax.default_backend() == "cpu" and "gather_rows" in native.load().names
 
 
 class _Memory(bytearray):

@@ -85,7 +85,7 @@ class Operation:
         """Whether these arguments are computed by the native form when the program runs on a CPU."""
         return (
             self.native is not None
-            and native.load()[1].issuperset(self.targets)
+            and native.load().names.issuperset(self.targets)
             and (self.supports is None or self.supports(*map(_single, arrays), **settings))
         )
 

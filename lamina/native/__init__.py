@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.ffi
 
@@ -23,37 +24,43 @@ class _Handler(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("function", ctypes.c_void_p))
 
 
+class Loaded(NamedTuple):
+    """What :func:`load` found."""
+
+    #: what the kernels were built for, or why there are none
+    how: str
+    #: of the kernels that are there
+    names: frozenset[str] = frozenset()
+    library: ctypes.CDLL | None = None
+
+
 @functools.cache
-def load() -> tuple[str, frozenset[str]]:
-    """Load the kernels: what they were built for, or why there are none, and the names of those that are there.
+def load() -> Loaded:
+    """Load the kernels.
 
     Raises:
         ConfigError: if ``LAMINA_KERNELS`` is neither ``native`` nor ``portable``.
 
-    >>> how, names = load()
-    >>> isinstance(how, str) and isinstance(names, frozenset)
+    >>> isinstance(load().how, str) and isinstance(load().names, frozenset)
     True
     """
     wanted = os.environ.get("LAMINA_KERNELS", "native")
     if wanted not in ("native", "portable"):
         raise ConfigError(f"the environment's LAMINA_KERNELS is 'native' or 'portable'; received {wanted!r}")
     if wanted == "portable":
-        return "portable, as LAMINA_KERNELS says", frozenset()
+        return Loaded("portable, as LAMINA_KERNELS says")
     suffix = ".dll" if sys.platform == "win32" else ".so"
     folders = [Path(folder) for folder in __path__]
     built = {path.name: path for folder in folders for path in sorted(folder.glob(f"lamina_*{suffix}"))}
     processor = built.get(f"lamina_processor{suffix}")
     if processor is None:
-        return (
-            "portable: the native ones were not built (no C++ compiler was found when Lamina was installed)",
-            frozenset(),
-        )
+        return Loaded("portable: the native ones were not built (no C++ compiler was found when Lamina was installed)")
     ask = ctypes.CDLL(str(processor)).lamina_instruction_set
     ask.restype = ctypes.c_char_p
     instructions = ask().decode()
     path = built.get(f"lamina_{instructions}{suffix}")
     if path is None:
-        return "portable: there are no native ones for this processor", frozenset()
+        return Loaded("portable: there are no native ones for this processor")
     library = ctypes.CDLL(str(path))
     library.lamina_handlers.restype = ctypes.POINTER(_Handler)
     count = ctypes.c_int64()
@@ -62,7 +69,14 @@ def load() -> tuple[str, frozenset[str]]:
     for handler in offered:
         capsule = _capsule(handler.function)
         jax.ffi.register_ffi_target(PREFIX + handler.name.decode(), capsule, platform="cpu")
-    return f"native, for {instructions}", frozenset(handler.name.decode() for handler in offered)
+    return Loaded(f"native, for {instructions}", frozenset(handler.name.decode() for handler in offered), library)
+
+
+def join_free_pieces() -> None:
+    """Make free memory whole, so that a step's fits where that of the one before was; see ``heap.cc``."""
+    library = load().library
+    if library is not None:
+        library.lamina_join_free_pieces()
 
 
 def _capsule(function: int) -> object:

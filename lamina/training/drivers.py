@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina import native
+from lamina.core import memory
 from lamina.core.loops import looping
 from lamina.training.examples import Examples, Layout
 from lamina.training.step import State, Step, copied
@@ -134,10 +135,14 @@ class Driver:
         self.constant = {path: self.step.variables[path].stored for path in self.step.constant}
 
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
-        if self.costs is not ACCELERATOR:
-            # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them.
-            jax.block_until_ready(self.changing)
         self._refresh()
+        if self.costs is not ACCELERATOR:
+            # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them. Even one
+            # that waits for its data alone runs in another thread, and the next one beside it.
+            jax.block_until_ready((self.changing, self.constant, data))
+            if self.kind == "loop":  # which asks for memory at every step, and a long one for much
+                memory.settle()
+                native.join_free_pieces()
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
 
@@ -151,7 +156,7 @@ class Driver:
 def _costs(data: Examples | None) -> Costs:
     """What steps cost on the device that holds the data, or that computes where batches are handed over."""
     if (data.platforms if data else {jax.default_backend()}) == {"cpu"}:
-        return CPU if native.load()[1] else PORTABLE
+        return CPU if native.load().names else PORTABLE
     return ACCELERATOR
 
 

@@ -38,7 +38,7 @@ def describe(
         "jax": jax.__version__,
         "numpy": np.__version__,
         "device": f"{device.platform} {device.device_kind}",
-        "kernels": native.load()[0],
+        "kernels": native.load().how,
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
     }
     # A model that is not built has the paths that its first step would give it, before its weights are drawn.

@@ -1,9 +1,11 @@
+import ctypes
 import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from lamina import native
 from lamina.core import memory
 
 
@@ -25,3 +27,37 @@ def test_a_program_is_done_when_its_call_returns():
     x, program = jnp.ones((1000, 1000)), jax.jit(lambda x: x @ x @ x @ x)
     program(x)
     assert program(x).is_ready()
+
+
+def test_memory_is_given_back_after_the_first_run_of_a_program(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: type("C", (), {"malloc_trim": trimmed.append}))
+    memory._give_back(memory.COMPILED, memory.LONG / 2)
+    assert trimmed == []
+    memory.settle()
+    memory.settle()
+    assert trimmed == [0]
+    memory._give_back(memory.COMPILED, memory.LONG * 2)
+    assert trimmed == [0, 0]
+
+
+@pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
+def test_aligned_memory_is_found_where_it_was_once_free_pieces_are_joined():
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        pytest.skip("another C library has another heap")
+    libc.aligned_alloc.restype = libc.malloc.restype = ctypes.c_void_p
+    libc.aligned_alloc.argtypes, libc.malloc.argtypes = [ctypes.c_size_t] * 2, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    size, line = 40 << 20, 64
+    native.join_free_pieces()
+    first = libc.aligned_alloc(line, size)
+    behind = libc.malloc(1 << 16)
+    libc.free(first)
+    places = []
+    for _ in range(20):
+        native.join_free_pieces()
+        places.append(libc.aligned_alloc(line, size))
+        libc.free(places[-1])
+    libc.free(behind)
+    assert len(set(places)) == 1

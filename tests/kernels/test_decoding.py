@@ -12,7 +12,7 @@ from lamina.kernels import decoding, drawing
 from lamina.kernels.attention import self_attention
 from lamina.kernels.decoding import BlockWeights
 
-NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 
 
 def blocks_of(depth, width, hidden, seed=0):

@@ -98,16 +98,15 @@ CASES = [
     (normalization.BATCH_NORM, {"epsilon": 1e-3}, [(2, 13, 12, 21), (21,), (21,)]),
     (normalization.BATCH_NORM, {"epsilon": 1e-3}, [(300, 3), (0,), (0,)]),
 ]
-NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler to build kernels with")
 def test_kernels_were_built():
-    how, names = native.load()
-    assert how.startswith("native, for ")
+    assert native.load().how.startswith("native, for ")
     sources = (Path(lm.__file__).parent / "native").glob("*.cc")
     written = {name for source in sources for name in re.findall(r"LAMINA_HANDLER\((\w+)", source.read_text())}
-    assert names == written
+    assert native.load().names == written
 
 
 @NATIVE
@@ -214,7 +213,7 @@ def test_not_a_number_stays_one():
 def test_the_form_is_chosen_when_lowered():
     x, kernel = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
     traced = jax.jit(convolution.conv).trace(x, kernel)
-    assert ("lamina.convolution" in traced.lower(lowering_platforms=("cpu",)).as_text()) == bool(native.load()[1])
+    assert ("lamina.convolution" in traced.lower(lowering_platforms=("cpu",)).as_text()) == bool(native.load().names)
     assert "lamina.convolution" not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -243,7 +242,7 @@ def test_an_operation_can_be_mapped_and_differentiated_twice():
 @NATIVE
 def test_the_environment_can_ask_for_the_portable_forms(monkeypatch):
     monkeypatch.setenv("LAMINA_KERNELS", "portable")
-    assert native.load.__wrapped__() == ("portable, as LAMINA_KERNELS says", frozenset())
+    assert native.load.__wrapped__() == ("portable, as LAMINA_KERNELS says", frozenset(), None)
     monkeypatch.setenv("LAMINA_KERNELS", "fast")
     with pytest.raises(ValueError, match="LAMINA_KERNELS is 'native' or 'portable'; received 'fast'"):
         native.load.__wrapped__()

@@ -142,7 +142,7 @@ CASES = {
     "rows picked rarely": ((2, 37, 3, 5), {"rows": 500, "go_backwards": True, "bias": False}),
     "rows shared out": ((70, 20, 5, 33), {"rows": 900, "mask": True, "return_sequences": False}),
 }
-NATIVE = pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 
 
 def drawn(kind, batch, steps, features, units):

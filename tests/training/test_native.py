@@ -43,11 +43,11 @@ NETWORKS = {
 }
 
 
-@pytest.mark.skipif(not native.load()[1], reason="the native kernels were not built")
+@pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_curves_agree_with_those_of_the_portable_forms(name, monkeypatch):
     losses, weights = [], []
-    for kernels in native.load(), ("portable", frozenset()):
+    for kernels in native.load(), native.Loaded("portable"):
         monkeypatch.setattr(native, "load", lambda kernels=kernels: kernels)
         x, parts = NETWORKS[name]()
         model = lm.Sequential([lm.Input(x.shape[1:], dtype=x.dtype.name), *parts, layers.Dense(3)])
