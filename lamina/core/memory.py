@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -13,6 +14,8 @@ import jax
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 #: what JAX tells when it has compiled, and seconds from which on a compilation leaves much memory behind
 COMPILED, LONG = "/jax/core/compile/backend_compile_duration", 0.2
+#: bytes up to which JAX copies an array of the host at once, not in another thread
+COPIED_AT_ONCE = 100 << 10
 #: whether something was compiled since memory was given back
 _compiled = threading.Event()
 #: that share an arena: with more of them, threads that compile wait for each other
@@ -52,6 +55,16 @@ def compute_in_turn() -> None:
     undoes it.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def arrived(data: Any) -> Any:
+    """``data`` as a program on a CPU should be given it: large arrays of the host are copied first.
+
+    A program whose data is still being copied runs in another thread, and the next one beside it, with memory of its own.
+    """
+    if jax.default_backend() != "cpu" or all(leaf.nbytes <= COPIED_AT_ONCE for leaf in jax.tree.leaves(data)):
+        return data
+    return jax.block_until_ready(jax.device_put(data))
 
 
 def _has_accelerator() -> bool:

@@ -123,7 +123,7 @@ class Driver:
 
     def run_batch(self, batch: Any) -> None:
         """Run one step on a batch that is handed over."""
-        self._advance(self._program("batch", _once), batch)
+        self._advance(self._program("batch", _once), memory.arrived(batch))
         self.steps += 1
 
     def _refresh(self) -> None:

@@ -5,12 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from lamina import native
+from lamina.core import memory
 from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData, StreamData, length, unpack
 from lamina.training.step import Step, shapes_of
 
 #: how many examples are computed at a time
 BATCH_SIZE = 256
+#: floating-point operations from which on a program takes much memory, and so long that its data can be waited for
+LONG = 1e9
 
 
 def predict(model: Any, data: ArrayData | StreamData, steps: int | None = None) -> Any:
@@ -48,6 +52,10 @@ def forward(model: Any, batch: Any) -> Any:
     if "forward" not in step.programs:
         step.programs["forward"] = jax.jit(step.__call__)
     changing, constant = step.state()
+    if step.flops > LONG:
+        batch = memory.arrived(batch)
+        memory.settle()
+        native.join_free_pieces()
     changing, out = step.programs["forward"](changing, constant, batch)
     step.commit(changing)
     return out
@@ -96,6 +104,9 @@ class Ready:
     def __call__(self, x: np.ndarray) -> Any:
         """The predictions for ``x``, as NumPy arrays."""
         constant = {path: self.step.variables[path].stored for path in self.step.constant}
+        if self.step.flops > LONG:
+            x = memory.arrived(x)
+            native.join_free_pieces()
         found = self.program({}, constant, x)[1]
         return np.asarray(found) if isinstance(found, jax.Array) else jax.tree.map(np.asarray, found)
 
