@@ -22,4 +22,5 @@ def keep_compiled_programs() -> None:
     settings: Any = jax.config  # its settings are not known to type checkers
     if settings.jax_enable_compilation_cache and settings.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        # Small ones too: if all come from the cache, the compiler itself is not even loaded.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
