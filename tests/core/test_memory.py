@@ -3,6 +3,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lamina import native
@@ -61,3 +62,13 @@ def test_aligned_memory_is_found_where_it_was_once_free_pieces_are_joined():
         libc.free(places[-1])
     libc.free(behind)
     assert len(set(places)) == 1
+
+
+def test_large_data_is_copied_before_a_program_is_given_it():
+    small, large = np.arange(10.0, dtype="float32"), np.arange(100_001, dtype="int32")[1:]
+    found = memory.arrived({"small": small, "large": large, "there": jnp.ones(3)})
+    assert found["large"].is_ready()
+    large[0] = -1
+    np.testing.assert_array_equal(found["large"], np.arange(1, 100_001))
+    np.testing.assert_array_equal(found["small"], small)
+    assert memory.arrived(small) is small
