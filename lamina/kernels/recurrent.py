@@ -8,6 +8,7 @@ import functools
 
 import jax.numpy as jnp
 
+from lamina.core.errors import ShapeError
 from lamina.core.typing import Array, Bool, Float, Integer
 from lamina.kernels.recurrent_gates import (
     Activation,
@@ -63,6 +64,9 @@ def simple_rnn(
     Returns:
         The outputs, ``(batch, steps, units)`` (or ``None``), and the last state.
 
+    Raises:
+        ShapeError: for a table without numbers, or sequences with them.
+
     >>> y, h = simple_rnn(jnp.ones((2, 5, 3)), jnp.zeros((2, 4)), jnp.ones((3, 4)), jnp.eye(4))
     >>> y.shape, bool((y[:, -1] == h).all())
     ((2, 5, 4), True)
@@ -106,6 +110,9 @@ def lstm(
 
     Returns:
         The outputs, ``(batch, steps, units)`` (or ``None``), and the last two states.
+
+    Raises:
+        ShapeError: for a table without numbers, or sequences with them.
 
     Hochreiter and Schmidhuber 1997, *Long short-term memory*.
 
@@ -155,6 +162,9 @@ def gru(
     Returns:
         The outputs, ``(batch, steps, units)`` (or ``None``), and the last state.
 
+    Raises:
+        ShapeError: for a table without numbers, or sequences with them.
+
     Cho et al. 2014, *Learning phrase representations using RNN encoder-decoder*.
 
     >>> y, h = gru(jnp.ones((2, 5, 3)), jnp.zeros((2, 4)), jnp.ones((3, 12)), jnp.ones((4, 12)), jnp.ones((2, 12)))
@@ -181,6 +191,12 @@ def _run(
     unroll: bool,
 ) -> tuple[Array | None, States]:
     """The outputs of all steps, where they are wanted, and the last states."""
+    if jnp.ndim(x) != (3 if numbers is None else 2):
+        raise ShapeError(
+            "expected sequences, (batch, steps, features), or numbers and a table, (rows, features); received "
+            f"{'no numbers' if numbers is None else 'numbers'} and x of shape {jnp.shape(x)}.\n"
+            f"Write:  {cell.removesuffix('_reset_before')}(table, ..., numbers=numbers)   or   without numbers,  x[numbers]"
+        )
     bias = jnp.asarray(() if bias is None else bias)
     numbers = jnp.asarray(() if numbers is None else numbers, "int32")
     mask = jnp.asarray(() if mask is None else mask, bool)

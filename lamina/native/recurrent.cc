@@ -341,7 +341,8 @@ void lookup_gradient(ffi::ThreadPool& pool, const Sizes& s, const Backward& b, c
   parallel_phases(pool, 2, parts, [&](int64_t phase, int64_t part) {
     if (phase == 0) {
       int64_t begin = share(rows, part, parts), end = share(rows, part + 1, parts);
-      return std::fill_n(b.x_gradient + begin * s.features, (end - begin) * s.features, 0.0f), void();
+      std::fill_n(b.x_gradient + begin * s.features, (end - begin) * s.features, 0.0f);
+      return;
     }
     std::vector<const float*> from;
     std::vector<float*> to;

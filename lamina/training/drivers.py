@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina import native
-from lamina.core import memory
 from lamina.core.loops import looping
+from lamina.training import turns
 from lamina.training.examples import Examples, Layout
 from lamina.training.step import State, Step, copied
 
@@ -123,7 +123,7 @@ class Driver:
 
     def run_batch(self, batch: Any) -> None:
         """Run one step on a batch that is handed over."""
-        self._advance(self._program("batch", _once), memory.arrived(batch))
+        self._advance(self._program("batch", _once), batch)
         self.steps += 1
 
     def _refresh(self) -> None:
@@ -139,10 +139,9 @@ class Driver:
         if self.costs is not ACCELERATOR:
             # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them. Even one
             # that waits for its data alone runs in another thread, and the next one beside it.
-            jax.block_until_ready((self.changing, self.constant, data))
             if self.kind == "loop":  # which asks for memory at every step, and a long one for much
-                memory.settle()
-                native.join_free_pieces()
+                data = turns.ready(data)
+            jax.block_until_ready((self.changing, self.constant, data))
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
 

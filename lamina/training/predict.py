@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lamina import native
-from lamina.core import memory
 from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData, StreamData, length, unpack
+from lamina.training import turns
 from lamina.training.step import Step, shapes_of
 
 #: how many examples are computed at a time
@@ -53,9 +52,7 @@ def forward(model: Any, batch: Any) -> Any:
         step.programs["forward"] = jax.jit(step.__call__)
     changing, constant = step.state()
     if step.flops > LONG:
-        batch = memory.arrived(batch)
-        memory.settle()
-        native.join_free_pieces()
+        batch = turns.ready(batch)
     changing, out = step.programs["forward"](changing, constant, batch)
     step.commit(changing)
     return out
@@ -105,8 +102,7 @@ class Ready:
         """The predictions for ``x``, as NumPy arrays."""
         constant = {path: self.step.variables[path].stored for path in self.step.constant}
         if self.step.flops > LONG:
-            x = memory.arrived(x)
-            native.join_free_pieces()
+            x = turns.ready(x)
         found = self.program({}, constant, x)[1]
         return np.asarray(found) if isinstance(found, jax.Array) else jax.tree.map(np.asarray, found)
 

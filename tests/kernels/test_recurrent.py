@@ -8,6 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from lamina import native
+from lamina.core.errors import ShapeError
 from lamina.kernels import recurrent
 
 BATCH, STEPS, FEATURES, UNITS = 2, 4, 3, 2
@@ -104,6 +105,16 @@ def test_a_table_and_numbers_equal_the_sequences_they_make(kind):
         weights = jax.tree.map(jnp.cos, expected[0])
         for mine, exact in zip(*(jax.tree.leaves((y, vjp(weights))) for y, vjp in (found, expected)), strict=True):
             np.testing.assert_allclose(mine, exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_without_numbers_and_sequences_with_them_are_refused(kind):
+    run, _, gates, count, bias_shape = KINDS[kind]
+    x, states, weights = jax.tree.map(jnp.asarray, arguments(gates, count, bias_shape))
+    with pytest.raises(ShapeError, match=r"received no numbers and x of shape \(4, 3\)\.\nWrite:  "):
+        run(x[0], *states, *weights)
+    with pytest.raises(ShapeError, match=r"received numbers and x of shape \(2, 4, 3\)"):
+        run(x, *states, *weights, numbers=jnp.zeros((BATCH, STEPS), int))
 
 
 @pytest.mark.parametrize("kind", KINDS)
