@@ -3,21 +3,17 @@
 
 #include <algorithm>
 
-#include "handlers.h"
+#include "dense_product.h"
 #include "one_row.h"
-#include "product.h"
-#include "scratch.h"
-#include "tiles.h"
 
 namespace lamina {
 namespace {
 
-// How many rows, and about how many inputs, are worked on at once: x is copied in such blocks, whose rows follow each other.
-constexpr int64_t AT_ONCE = 256, INPUTS = 48;
 // Products of fewer numbers are done before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 17;
-// A product of many rows is cut into about so many tasks for each thread, of at least so many rows.
-constexpr int64_t TASKS = 4, BAND = 48, MANY_ROWS = 32;
+constexpr int64_t MANY_ROWS = 32;
+// For the gradient of a matrix that does not stay in the cache, so many rows are worked on at once.
+constexpr int64_t ROWS_AT_ONCE = 256;
 // The same for products with few rows, where a thread that has to be woken up costs more than it saves.
 constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
 // For one row, so many columns are a thread's part.
@@ -33,14 +29,14 @@ void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs,
                         float* bias) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], padded = vectors(outputs) * LANES;
   bool ragged = outputs % LANES;  // rows are read and written in whole vectors
-  Scratch scratch(AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
-  float *left = scratch.take(AT_ONCE * width), *right = scratch.take(ragged ? AT_ONCE * padded : 0);
+  Scratch scratch(ROWS_AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
+  float *left = scratch.take(ROWS_AT_ONCE * width), *right = scratch.take(ragged ? ROWS_AT_ONCE * padded : 0);
   float *total = scratch.take(ragged ? width * padded : 0), *sums = scratch.take(padded);
   std::fill(sums, sums + padded, 0.0f);
   Rows<float> out{kernel + begin * outputs, outputs};
   if (ragged) out = {total, padded};
-  for (int64_t first = 0; first < rows; first += AT_ONCE) {
-    int64_t count = std::min(AT_ONCE, rows - first);
+  for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+    int64_t count = std::min(ROWS_AT_ONCE, rows - first);
     for (int64_t row = 0; row < count; row++)
       std::memcpy(left + row * width, x.typed_data() + (first + row) * inputs + begin, width * sizeof(float));
     Rows<const float> given{gradient + first * outputs, outputs};
@@ -61,58 +57,19 @@ void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs,
   if (begin == 0) std::memcpy(bias, sums, outputs * sizeof(float));
 }
 
-// The product of many rows with a matrix that is copied panel by panel, each by the thread that works on it.
-struct ProductByPanels {
-  const float* left;
-  int64_t rows, depth, columns;
-  float* out;
-  Finish finish;
-  int64_t total, panels, bands;
-
-  ProductByPanels(const float* left, int64_t rows, int64_t depth, int64_t columns, float* out, Finish finish, int64_t threads)
-      : left(left), rows(rows), depth(depth), columns(columns), out(out), finish(finish), total(vectors(columns)),
-        panels((total + WIDEST - 1) / WIDEST),
-        bands(std::max<int64_t>(1, std::min((TASKS * threads + panels - 1) / panels, rows / BAND))) {}
-
-  int64_t tasks() const { return panels * bands; }
-
-  // `pack(memory, start, valid, width)` copies the panel of `valid` columns from `start` on, `width` vectors wide.
-  template <typename Pack>
-  void work(int64_t task, Pack pack) const {
-    int64_t panel = task / bands, band = task % bands;
-    int64_t begin = share(total, panel, panels), width = share(total, panel + 1, panels) - begin, start = begin * LANES;
-    int64_t valid = std::min(width * LANES, columns - start), end = share(rows, band + 1, bands);
-    Scratch scratch(depth * width * LANES);
-    float* weights = scratch.take(depth * width * LANES);
-    pack(weights, start, valid, width);
-    const float* from[BAND];
-    float* to[BAND];
-    int64_t run = 0;
-    for (int64_t row = share(rows, band, bands); row < end; row += BAND) {
-      int64_t here = std::min(BAND, end - row);
-      for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
-      product_of_panel(width, from, to, here, &run, 1, depth, weights, start, valid, finish);
-    }
-  }
-};
-
 // activated(x kernel + bias), of many rows.
-void large_dense(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, int64_t rows, int64_t inputs,
-                 int64_t outputs, float* out, float slope) {
-  auto pack = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
-    for (int64_t k = 0; k < inputs; k++, memory += width * LANES)
-      for (int64_t n = 0; n < width * LANES; n += LANES) store(memory + n, load(kernel + k * outputs + start + n, valid - n));
-  };
-  ProductByPanels product(x, rows, inputs, outputs, out, {bias, slope}, pool.num_threads());
-  parallel_for(pool, product.tasks(), [&](int64_t task) { product.work(task, pack); });
+void large_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
+  if (stays_in_cache(product.rows, product.depth, product.columns)) return multiply_in_cache(pool, product, kernel);
+  ByPanels by_panels(product, pool.num_threads());
+  parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<false>(kernel, task); });
 }
 
 // activated(x kernel + bias)
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   if (rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS) {
-    large_dense(pool, x.typed_data(), kernel.typed_data(), bias.element_count() ? bias.typed_data() : nullptr, rows, inputs,
-                outputs, out->typed_data(), slope);
+    Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};
+    large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish}, kernel.typed_data());
     return ffi::Error::Success();
   }
   int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
@@ -201,27 +158,29 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
   int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads(), numbers = rows * outputs;
   const float* gradient = slope == 1.0f ? given.typed_data() : undone->typed_data();
-  auto transposed = [&](float* memory, int64_t start, int64_t valid, int64_t width) {
-    for (int64_t first = 0; first < outputs; first += LANES)
-      for (int64_t n = 0; n < width * LANES; n += LANES) {
-        float tile[LANES][LANES];  // read along the rows there, written along the rows here
-        int64_t depth = std::min<int64_t>(LANES, outputs - first);
-        for (int64_t i = 0; i < LANES; i++)
-          store(tile[i], n + i < valid ? load(kernel.typed_data() + (start + n + i) * outputs + first, depth) : Vector{});
-        for (int64_t k = 0; k < depth; k++)
-          for (int64_t i = 0; i < LANES; i++) memory[(first + k) * width * LANES + n + i] = tile[i][k];
-      }
-  };
-  ProductByPanels back(gradient, rows, outputs, inputs, of_x->typed_data(), {}, threads);
+  ByPanels back({gradient, rows, outputs, inputs, of_x->typed_data(), {}}, threads);
   int64_t before = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = before + slices;
-  auto undo = [&](int64_t part) {
+  auto undo = [&](int64_t part, int64_t parts) {
+    if (slope == 1.0f) return;
     for (int64_t i = share(numbers, part, parts), end = share(numbers, part + 1, parts); i < end; i += LANES)
       store(undone->typed_data() + i,
             unactivated(load(given.typed_data() + i, end - i), load(result.typed_data() + i, end - i), slope), end - i);
   };
+  if (stays_in_cache(rows, inputs, outputs)) {
+    GradientInCache gradients{x.typed_data(), kernel.typed_data(), gradient, rows, inputs, outputs,
+                              of_x->element_count() ? of_x->typed_data() : nullptr, of_kernel->typed_data(),
+                              of_bias->typed_data(), threads};
+    auto body = [&](int64_t phase, int64_t part) {
+      if (phase == 0) return undo(part, gradients.parts()), gradients.copy(part);
+      if (phase == 1) return gradients.work(part);
+      gradients.add_up(part);
+    };
+    parallel_phases(pool, 3, gradients.parts(), body, threads);
+    return ffi::Error::Success();
+  }
   auto body = [&](int64_t phase, int64_t part) {
-    if (phase == 0 && slope != 1.0f) return undo(part);
-    if (part < before) return back.work(part, transposed);
+    if (phase == 0 && slope != 1.0f) return undo(part, parts);
+    if (part < before) return back.work<true>(kernel.typed_data(), part);
     int64_t begin = share(inputs, part - before, slices), end = share(inputs, part - before + 1, slices);
     gradient_of_kernel(x, gradient, outputs, begin, end - begin, of_kernel->typed_data(), of_bias->typed_data());
   };

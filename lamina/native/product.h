@@ -97,6 +97,9 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
     for (int i = 0; i < MR; i++)
 #pragma GCC unroll 16
       for (int j = 0; j < NV; j++) total[i][j] = bias[j];
+    // what is written at the end is asked for now
+    for (int i = 0; i < MR; i++)
+      for (int j = 0; j < NV; j++) __builtin_prefetch(out[std::min<int64_t>(first + i, count - 1)] + start + j * LANES, 1);
     const float* w = weights;
     for (int64_t run = 0; run < run_count; run++) {
       int64_t at = runs[run], end = at + length;

@@ -9,11 +9,12 @@
 namespace lamina {
 
 // Numbers of this thread, handed out in pieces that begin at whole vectors. The memory is kept, as fresh memory is
-// slow: the thread's next Scratch hands out the same.
+// slow: the thread's next Scratch hands out the same, but for one that is shared with threads that help.
 class Scratch {
  public:
-  explicit Scratch(int64_t size) {
-    thread_local std::vector<float> memory;
+  explicit Scratch(int64_t size, bool shared = false) {
+    thread_local std::vector<float> memories[2];
+    std::vector<float>& memory = memories[shared];
     constexpr int64_t SLACK = 16 * LANES;  // for the beginnings of that many pieces
     if (static_cast<int64_t>(memory.size()) < size + SLACK) memory.resize(size + SLACK);
     next_ = memory.data();

@@ -1,0 +1,190 @@
+// The products of a dense layer with many rows: rows times its matrix, or times the matrix turned over; and the gradient of
+// the matrix. A matrix that stays in a core's second cache is copied once and rows are read once; of a larger one, each
+// thread copies panels, and reads all rows for each.
+#pragma once
+
+#include <algorithm>
+
+#include "handlers.h"
+#include "product.h"
+#include "scratch.h"
+#include "shuffles.h"
+#include "tiles.h"
+
+namespace lamina {
+
+// A matrix of up to so many numbers stays in the cache beside the rows that are at work, if there are enough of these to be
+// worth a copy of it.
+constexpr int64_t IN_CACHE = 1 << 17, ENOUGH_ROWS = 512;
+// So many rows are multiplied at once; a product is cut into about so many tasks for each thread.
+constexpr int64_t BAND = 48, TASKS = 4;
+// For the gradient of the matrix, so many rows are at work at once, and about so many inputs: x is copied in such blocks.
+constexpr int64_t AT_ONCE = 96, INPUTS = 48;
+
+inline bool stays_in_cache(int64_t rows, int64_t inputs, int64_t outputs) {
+  return rows >= ENOUGH_ROWS && std::max(inputs * vectors(outputs), outputs * vectors(inputs)) * LANES <= IN_CACHE;
+}
+
+// out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels.
+struct Product {
+  const float* left;
+  int64_t rows, depth, columns;
+  float* out;
+  Finish finish;
+  int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST;
+
+  // How large a panel is and where it begins, in columns, in numbers, and in vectors.
+  int64_t begin(int64_t panel) const { return share(total, panel, panels) * LANES; }
+  int64_t width(int64_t panel) const { return (begin(panel + 1) - begin(panel)) / LANES; }
+  int64_t valid(int64_t panel) const { return std::min(begin(panel + 1), columns) - begin(panel); }
+  int64_t place(int64_t panel) const { return begin(panel) * depth; }
+  int64_t size() const { return place(panels); }
+
+  void work(int64_t panel, const float* weights, int64_t first, int64_t last) const {
+    const float* from[BAND];
+    float* to[BAND];
+    int64_t run = 0;
+    for (int64_t row = first; row < last; row += BAND) {
+      int64_t here = std::min(BAND, last - row);
+      for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
+      product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel), finish);
+    }
+  }
+
+  // The same for all panels, which follow each other in memory.
+  void work(const float* weights, int64_t first, int64_t last) const {
+    for (int64_t row = first; row < last; row += BAND)
+      for (int64_t panel = 0; panel < panels; panel++)
+        work(panel, weights + place(panel), row, std::min(row + BAND, last));
+  }
+};
+
+// The matrix of a product as it is, or turned over, copied into a panel.
+template <bool TURNED>
+void copy_panel(const Product& product, const float* matrix, int64_t panel, float* to) {
+  int64_t start = product.begin(panel), width = product.width(panel), valid = product.valid(panel), depth = product.depth;
+  if constexpr (!TURNED) {
+    for (int64_t k = 0; k < depth; k++, to += width * LANES)
+      for (int64_t n = 0; n < width * LANES; n += LANES)
+        store(to + n, load(matrix + k * product.columns + start + n, valid - n));
+  } else {
+    for (int64_t k = 0; k < depth; k += LANES)
+      for (int64_t n = 0; n < width * LANES; n += LANES) {
+        Square square;
+        load(matrix + (start + n) * depth + k, depth, valid - n, depth - k, square);
+        transpose(square);
+        store(to + k * width * LANES + n, width * LANES, square, depth - k, LANES);
+      }
+  }
+}
+
+// A product as tasks by panel, and by rows within it.
+struct ByPanels {
+  Product product;
+  int64_t bands;
+
+  ByPanels(Product product, int64_t threads)
+      : product(product),
+        bands(std::max<int64_t>(1, std::min((TASKS * threads + product.panels - 1) / product.panels, product.rows / BAND))) {}
+
+  int64_t tasks() const { return product.panels * bands; }
+
+  template <bool TURNED>
+  void work(const float* matrix, int64_t task) const {
+    int64_t panel = task / bands, band = task % bands, size = product.depth * product.width(panel) * LANES;
+    Scratch scratch(size);
+    float* weights = scratch.take(size);
+    copy_panel<TURNED>(product, matrix, panel, weights);
+    product.work(panel, weights, share(product.rows, band, bands), share(product.rows, band + 1, bands));
+  }
+};
+
+// finish(x matrix), where the matrix stays in the cache.
+inline void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const float* matrix) {
+  Scratch scratch(product.size(), true);
+  float* weights = scratch.take(product.size());
+  int64_t bands = (product.rows + BAND - 1) / BAND, tasks = std::min(bands, TASKS * pool.num_threads());
+  parallel_phases(pool, 2, tasks, [&](int64_t phase, int64_t task) {
+    if (phase == 1)
+      return product.work(weights, share(bands, task, tasks) * BAND,
+                          std::min(share(bands, task + 1, tasks) * BAND, product.rows));
+    for (int64_t panel = task; panel < product.panels; panel += tasks)
+      copy_panel<false>(product, matrix, panel, weights + product.place(panel));
+  });
+}
+
+// The gradients of x matrix + bias, where the matrix stays in the cache. Rows fall into as many parts as there are partial sums,
+// and inputs into as many as give each thread work.
+struct GradientInCache {
+  const float *x, *matrix, *gradient;
+  int64_t rows, inputs, outputs;
+  float *of_x, *of_matrix, *of_bias;
+  int64_t threads;
+
+  int64_t padded = vectors(outputs) * LANES, slices = std::min((threads + PARTS - 1) / PARTS, (inputs + INPUTS - 1) / INPUTS);
+  Product back{gradient, rows, outputs, inputs, of_x, {}};
+  Scratch scratch{(of_x ? back.size() : 0) + PARTS * (inputs + 1) * padded, true};
+  float* turned = scratch.take(of_x ? back.size() : 0);
+  float* sums = scratch.take(PARTS * (inputs + 1) * padded);  // of each part of the rows; the bias' follow the matrix'
+
+  int64_t parts() const { return PARTS * slices; }
+
+  void copy(int64_t part) const {
+    for (int64_t panel = part; of_x && panel < back.panels; panel += parts())
+      copy_panel<true>(back, matrix, panel, turned + back.place(panel));
+  }
+
+  void work(int64_t part) const {
+    int64_t slice = part % slices, begin = share(inputs, slice, slices), end = share(inputs, slice + 1, slices);
+    part /= slices;
+    float* to = sums + part * (inputs + 1) * padded;
+    int64_t first = share(rows, part, PARTS), last = share(rows, part + 1, PARTS);
+    if (slice == 0) std::fill(to + inputs * padded, to + (inputs + 1) * padded, 0.0f);
+    for (int64_t row = first, block = 0; row < last; row += AT_ONCE, block++) {
+      int64_t count = std::min(AT_ONCE, last - row);
+      add_block(row, count, begin, end, to, row > first, slice == 0);
+      if (of_x && block % slices == slice) back.work(turned, row, row + count);
+    }
+  }
+
+  // The products of `count` rows of both.
+  void add_block(int64_t row, int64_t count, int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
+    int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
+    Scratch memory(AT_ONCE * ((end - begin) + LANES + WIDEST_TILE * LANES));
+    float *left = memory.take(AT_ONCE * (end - begin) + LANES), *right = memory.take(AT_ONCE * WIDEST_TILE * LANES);
+    for (int64_t i = begin; i < end; i += INPUTS)
+      for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
+        for (int64_t k = 0; k < width; k += LANES)
+          store(left + (i - begin) * count + r * width + k, load(x + (row + r) * inputs + i + k, width - k));
+    for (int64_t panel = 0; panel < panels; panel++) {
+      int64_t start = share(padded / LANES, panel, panels), width = share(padded / LANES, panel + 1, panels) - start;
+      start *= LANES;
+      for (int64_t n = 0; n < width * LANES; n += LANES) {
+        const float* from = gradient + row * outputs + start + n;
+        Vector total = with_bias ? load(to + inputs * padded + start + n) : Vector{};
+        for (int64_t r = 0; r < count; r++) {
+          Vector value = load(from + r * outputs, outputs - start - n);
+          store(right + r * width * LANES + n, value);
+          total += value;
+        }
+        if (with_bias) store(to + inputs * padded + start + n, total);
+      }
+      for (int64_t i = begin; i < end; i += INPUTS) {
+        int64_t here = std::min(INPUTS, end - i);
+        multiply<Contiguous::COLUMNS>({left + (i - begin) * count, here}, {right, width * LANES}, here, count, width,
+                                      {to + i * padded + start, padded}, add);
+      }
+    }
+  }
+
+  void add_up(int64_t part) const {
+    for (int64_t i = share(inputs + 1, part, parts()); i < share(inputs + 1, part + 1, parts()); i++)
+      for (int64_t n = 0; n < outputs; n += LANES) {
+        Vector total{};
+        for (int64_t p = 0; p < PARTS; p++) total += load(sums + (p * (inputs + 1) + i) * padded + n);
+        store(i < inputs ? of_matrix + i * outputs + n : of_bias + n, total, outputs - n);
+      }
+  }
+};
+
+}  // namespace lamina
