@@ -74,7 +74,7 @@ ffi::Error depthwise_kernel(ffi::ThreadPool pool, Floats outer, Floats gradient,
   const float* from = outer.typed_data();
   int64_t parts = std::min(PARTS, g.batch), taps = g.kernel_height * g.kernel_width;
   int64_t padded = vectors(g.channels) * LANES, size = (taps + 1) * padded;  // the last row is the bias's
-  std::vector<float> totals(parts * size);
+  Aligned totals(parts * size);
   parallel_for(pool, parts, [&](int64_t part) {
     float* total = &totals[part * size];
     for (int64_t image = share(g.batch, part, parts); image < share(g.batch, part + 1, parts); image++)

@@ -66,7 +66,7 @@ ffi::Error layer_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta,
 }
 
 // Adds the rows of `parts`, one for each block, into one.
-void add_up(const std::vector<float>& parts, int64_t count, int64_t columns, float* total) {
+void add_up(const Aligned& parts, int64_t count, int64_t columns, float* total) {
   std::fill(total, total + columns, 0.0f);
   for (int64_t part = 0; part < count; part++)
     for (int64_t c = 0; c < columns; c++) total[c] += parts[part * columns + c];
@@ -77,7 +77,7 @@ ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
   Matrix m(x);
   const float* weights = values_or_null(gamma);
   int64_t padded = vectors(m.columns) * LANES;
-  std::vector<float> gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
+  Aligned gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
   m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
     float *gamma_sum = &gammas[block * padded], *beta_sum = &betas[block * padded];
     for (int64_t row = first; row < last; row++) {
@@ -102,7 +102,7 @@ ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
       });
     }
   });
-  std::vector<float> total(padded);
+  Aligned total(padded);
   add_up(gammas, blocks(m.rows), padded, total.data());
   std::memcpy(gamma_gradient->typed_data(), total.data(), m.columns * sizeof(float));
   add_up(betas, blocks(m.rows), padded, total.data());
@@ -117,7 +117,7 @@ ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta,
   const float *g = values_or_null(gamma), *b = values_or_null(beta);
   int64_t padded = vectors(m.columns) * LANES;
   // mean and squared deviations of each block, which are in the cache for the second look at them
-  std::vector<float> means(blocks(m.rows) * padded), squares(blocks(m.rows) * padded);
+  Aligned means(blocks(m.rows) * padded), squares(blocks(m.rows) * padded);
   m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
     m.each_vector([&](int64_t c, int64_t n) {
       const float* from = x.typed_data() + c;
@@ -132,7 +132,7 @@ ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta,
       store(&squares[block * padded + c], square);
     });
   });
-  std::vector<float> factor(padded), offset(padded);
+  Aligned factor(padded), offset(padded);
   m.each_vector([&](int64_t c, int64_t n) {
     Vector average{}, square{};
     for (int64_t block = 0; block < blocks(m.rows); block++) {
@@ -167,7 +167,7 @@ ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
   Matrix m(x);
   const float* weights = values_or_null(gamma);
   int64_t padded = vectors(m.columns) * LANES;
-  std::vector<float> gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
+  Aligned gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
   m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
     m.each_vector([&](int64_t c, int64_t n) {
       Vector average = load(mean.typed_data() + c, n), total{}, projected{};
@@ -180,7 +180,7 @@ ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
       store(&gammas[block * padded + c], projected);
     });
   });
-  std::vector<float> total(padded), projected(padded), of_gradient(padded), of_x(padded), constant(padded);
+  Aligned total(padded), projected(padded), of_gradient(padded), of_x(padded), constant(padded);
   add_up(betas, blocks(m.rows), padded, total.data());
   add_up(gammas, blocks(m.rows), padded, projected.data());
   float count = m.rows;

@@ -31,12 +31,12 @@ struct Panels {
       offsets.push_back(done * LANES * depth);
       done += width;
     }
-    lines.assign((total * LANES * depth * sizeof(float) + sizeof(Line) - 1) / sizeof(Line), Line{});
+    numbers = Aligned(total * LANES * depth);
   }
 
-  float* values(int64_t panel = 0) { return lines.empty() ? nullptr : lines.data()->numbers + offsets[panel]; }
+  float* values(int64_t panel = 0) { return numbers.size() ? numbers.data() + offsets[panel] : nullptr; }
   const float* values(int64_t panel = 0) const { return const_cast<Panels*>(this)->values(panel); }
-  int64_t size() const { return lines.size() * (sizeof(Line) / sizeof(float)); }
+  int64_t size() const { return numbers.size(); }
 
   int64_t count() const { return widths.size(); }
   int64_t valid(int64_t panel) const { return std::min<int64_t>(widths[panel] * LANES, columns - starts[panel]); }
@@ -50,10 +50,7 @@ struct Panels {
   }
 
  private:
-  struct alignas(64) Line {  // of the cache: vectors then never lie across two
-    float numbers[16];
-  };
-  std::vector<Line> lines;
+  Aligned numbers;
 };
 
 // What is done to a sum before it is stored: a number for its column is added, and what is below zero is multiplied.

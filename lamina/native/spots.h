@@ -1,8 +1,6 @@
 // Matrices of weights, one for each spot of a tile, as minimal filtering multiplies with.
 #pragma once
 
-#include <vector>
-
 #include "shuffles.h"
 
 namespace lamina {
@@ -10,12 +8,12 @@ namespace lamina {
 // `count` matrices; their rows are whole vectors.
 struct Spots {
   int64_t count, rows, columns, step;
-  std::vector<float> numbers;
+  Aligned numbers;
 
   Spots(int64_t count, int64_t rows, int64_t columns)
-      : count(count), rows(rows), columns(columns), step(vectors(columns) * LANES), numbers(count * rows * step + LANES) {}
-  float* operator[](int64_t spot) { return &numbers[spot * rows * step]; }
-  const float* operator[](int64_t spot) const { return &numbers[spot * rows * step]; }
+      : count(count), rows(rows), columns(columns), step(vectors(columns) * LANES), numbers(count * rows * step) {}
+  float* operator[](int64_t spot) { return numbers.data() + spot * rows * step; }
+  const float* operator[](int64_t spot) const { return numbers.data() + spot * rows * step; }
 
   // The transposed matrices: of the spot `from(spot)` for each spot.
   template <typename From>

@@ -20,13 +20,17 @@ struct Rows {
 // How the left matrix lies in memory: the numbers of its rows, or of its columns, follow each other.
 enum class Contiguous { ROWS, COLUMNS };
 
-// The result is worked out in tiles of 1, 2, ... vectors by as many rows as leave registers for the rest.
+// The result is worked out in tiles of 1, 2, ... vectors by as many rows as leave registers for the rest. Where it is known
+// when this is compiled how long rows of the left matrix are, no registers are needed to say where they lie.
 constexpr int WIDEST_TILE = REGISTERS == 32 ? 4 : 2;
 constexpr int HIGHEST_TILE[] = {0, 8, REGISTERS == 32 ? 10 : 6, 8, 6};
+constexpr int HIGHEST_KNOWN_TILE[] = {0, REGISTERS == 32 ? 12 : 8, REGISTERS == 32 ? 12 : 6, 8, 6};
 
-template <Contiguous LEFT, int ROWS, int VECTORS>
+// With a LENGTH, that of the left matrix' rows, which follow each other.
+template <Contiguous LEFT, int ROWS, int VECTORS, int LENGTH = 0>
 void tile(const float* left, int64_t left_step, int64_t depth, const float* right, int64_t right_step, float* out,
           int64_t out_step, bool add) {
+  if (LENGTH) depth = left_step = LENGTH;
   const int64_t row_step = LEFT == Contiguous::ROWS ? left_step : 1;
   const int64_t depth_step = LEFT == Contiguous::ROWS ? 1 : left_step;
   Vector total[ROWS][VECTORS];
@@ -63,11 +67,38 @@ constexpr std::array<Tiles, WIDEST_TILE + 1> tiles(std::integer_sequence<int, VE
   return {Tiles{}, tiles_of_width<LEFT, VECTORS + 1>(std::make_integer_sequence<int, HIGHEST_TILE[VECTORS + 1]>())...};
 }
 
+// As many whole tiles as there are; gives the number of their rows.
+template <int LENGTH, int VECTORS>
+int64_t multiply_tiles(const float* left, Rows<const float> right, int64_t rows, Rows<float> out) {
+  constexpr int HEIGHT = HIGHEST_KNOWN_TILE[VECTORS];
+  int64_t row = 0;
+  for (; row + HEIGHT <= rows; row += HEIGHT)
+    tile<Contiguous::ROWS, HEIGHT, VECTORS, LENGTH>(left + row * LENGTH, LENGTH, LENGTH, right.values, right.step,
+                                                    out.values + row * out.step, out.step, false);
+  return row;
+}
+
+template <int LENGTH>
+int64_t multiply_tiles(const float* left, Rows<const float> right, int64_t rows, int64_t vectors, Rows<float> out) {
+  if (vectors == 1) return multiply_tiles<LENGTH, 1>(left, right, rows, out);
+  if (vectors == 2) return multiply_tiles<LENGTH, 2>(left, right, rows, out);
+  if constexpr (WIDEST_TILE == 4)
+    if (vectors == 4) return multiply_tiles<LENGTH, 4>(left, right, rows, out);
+  return 0;
+}
+
 // out[r][c] = (add ? out[r][c] : 0) + sum over k < depth of left[r][k] * right[k][c], for `rows` rows and `vectors`
 // vectors of columns. Where the columns of `left` are contiguous, it is these that are a step apart.
 template <Contiguous LEFT>
 void multiply(Rows<const float> left, Rows<const float> right, int64_t rows, int64_t depth, int64_t vectors,
               Rows<float> out, bool add) {
+  if (LEFT == Contiguous::ROWS && left.step == depth && !add) {
+    int64_t done = depth == 16   ? multiply_tiles<16>(left.values, right, rows, vectors, out)
+                   : depth == 32 ? multiply_tiles<32>(left.values, right, rows, vectors, out)
+                   : depth == 64 ? multiply_tiles<64>(left.values, right, rows, vectors, out)
+                                 : 0;
+    left = left.from(done), out = out.from(done), rows -= done;
+  }
   static constexpr auto TILES = tiles<LEFT>(std::make_integer_sequence<int, WIDEST_TILE>());
   int64_t panels = (vectors + WIDEST_TILE - 1) / WIDEST_TILE;
   for (int64_t panel = 0; panel < panels; panel++) {

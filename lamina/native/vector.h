@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -67,5 +68,23 @@ inline float largest(Vector value) {
 }
 
 constexpr int64_t vectors(int64_t count) { return (count + LANES - 1) / LANES; }
+
+// So many zeros, of which the first begins a line of the cache: whole vectors from there on never lie across two.
+class Aligned {
+ public:
+  explicit Aligned(int64_t size = 0) : lines_((size * sizeof(float) + sizeof(Line) - 1) / sizeof(Line), Line{}) {}
+
+  float* data() { return lines_.empty() ? nullptr : lines_.data()->numbers; }
+  const float* data() const { return const_cast<Aligned*>(this)->data(); }
+  int64_t size() const { return lines_.size() * (sizeof(Line) / sizeof(float)); }
+  float& operator[](int64_t place) { return data()[place]; }
+  const float& operator[](int64_t place) const { return data()[place]; }
+
+ private:
+  struct alignas(64) Line {
+    float numbers[16];
+  };
+  std::vector<Line> lines_;
+};
 
 }  // namespace lamina

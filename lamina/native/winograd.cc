@@ -18,22 +18,26 @@
 namespace lamina {
 namespace {
 
-constexpr int SPOTS = 16;  // of a tile of 4 by 4
-constexpr int AHEAD = 8;   // how many columns before it is needed a picture is fetched from far memory
+constexpr int SPOTS = 16;      // of a tile of 4 by 4
+constexpr int64_t TASKS = 16;  // that a convolution is cut into for each thread
+constexpr int AHEAD = 8;       // how many columns before it is needed a picture is fetched from far memory
 
-// A convolution in tiles.
+// A convolution in tiles, of which so many are worked on at once as `room` numbers of their transforms at each spot are.
 struct Tiling : Geometry {
-  explicit Tiling(const Geometry& g) : Geometry(g) {}
   int64_t down = (rows + 1) / 2, across = (columns + 1) / 2;
   int64_t depth = vectors(channels) * LANES, breadth = vectors(filters) * LANES;  // whole vectors
-  // As many tiles at once as keep the level-2 cache half full. Spots lie a little further apart than that takes, so that
-  // theirs do not all fall on the same lines of the cache.
-  int64_t at_once = std::clamp<int64_t>(6144 / (depth + breadth) / 24 * 24, 48, 192);
+  int64_t at_once;
+  // Spots lie a little further apart than that takes, so that theirs do not all fall on the same lines of the cache.
   int64_t seen_step = at_once * depth + LANES, made_step = at_once * breadth + LANES;
 
+  Tiling(const Geometry& g, int64_t room, int64_t least, int64_t most)
+      : Geometry(g), at_once(std::clamp(room / (depth + breadth) / least * least, least, most)) {}
   int64_t tiles() const { return batch * down * across; }
   int64_t space() const { return SPOTS * (seen_step + made_step); }
 };
+
+// So many at once that they stay in the level-1 cache.
+Tiling forward_tiling(const Geometry& g) { return Tiling(g, 768, 6, 24); }
 
 // Where the results of a tile begin.
 struct Corner {
@@ -41,6 +45,14 @@ struct Corner {
 
   Corner(const Tiling& t, int64_t number)
       : image(number / (t.down * t.across)), row(number / t.across % t.down * 2), column(number % t.across * 2) {}
+
+  // To the tile `count` tiles on, which is in the same row or the first of the next one.
+  void advance(const Tiling& t, int64_t count) {
+    column += 2 * count;
+    if (column < 2 * t.across) return;
+    column = 0, row += 2;
+    if (row >= 2 * t.down) row = 0, image++;
+  }
 };
 
 // out = B in B', where B times the columns of `in` are given
@@ -128,80 +140,123 @@ inline void transform_total(const Vector (&in)[SPOTS], Vector (&out)[9]) {
   }
 }
 
+// The rows of a picture that a row of tiles sees, where all of them are there, or all but the first or the last; LOOK for
+// whether each is there to be looked up.
+enum class There { ALL, NO_FIRST, NO_LAST, LOOK };
+
 // seen[spot][tile][channel] for the tiles [first, first + count), which lie in one row of tiles
-void gather_row(const Tiling& tiling, const Undo picture, int64_t first, int64_t count, float* seen) {
-  const Tiling t = tiling;  // not looked up again after every store
-  Corner tile(t, first);
+template <There THERE, bool UNDONE>
+void gather_row(const Tiling& tiling, const Undo& given, const Corner& tile, int64_t count, float* seen) {
+  const Tiling t = tiling;  // these are not looked up again after every store
+  Undo picture = given;
+  if (!UNDONE) picture.result = nullptr;
   int64_t top = tile.row - t.top, left = tile.column - t.left, step = t.width * t.channels;
-  bool there[4];
-  for (int y = 0; y < 4; y++) there[y] = top + y >= 0 && top + y < t.height;
+  auto there = [&](int y) {
+    if (THERE == There::LOOK) return top + y >= 0 && top + y < t.height;
+    return y == 0 ? THERE != There::NO_FIRST : y < 3 || THERE != There::NO_LAST;
+  };
   for (int64_t c = 0; c < t.channels; c += LANES) {
-    int64_t some = t.channels - c, base = (tile.image * t.height + top) * step + c;
+    int64_t some = THERE == There::LOOK ? t.channels - c : LANES, base = (tile.image * t.height + top) * step + c;
     // B times a column of a tile
     auto column = [&](int64_t x, Vector* half) {
+      int64_t at = base + x * t.channels;
+      picture.prefetch(at + 2 * step + AHEAD * t.channels);
+      picture.prefetch(at + 3 * step + AHEAD * t.channels);
       Vector in[4];
-      picture.prefetch(base + 2 * step + (x + AHEAD) * t.channels);
-      picture.prefetch(base + 3 * step + (x + AHEAD) * t.channels);
 #pragma GCC unroll 4
-      for (int y = 0; y < 4; y++)
-        in[y] = there[y] && x >= 0 && x < t.width ? picture.at(base + y * step + x * t.channels, some) : Vector{};
+      for (int y = 0; y < 4; y++) in[y] = there(y) ? picture.at(at + y * step, some) : Vector{};
       half[0] = in[0] - in[2];
       half[1] = in[1] + in[2];
       half[2] = in[2] - in[1];
       half[3] = in[1] - in[3];
     };
+    auto column_or_none = [&](int64_t x, Vector* half) {
+      if (x >= 0 && x < t.width) return column(x, half);
+      for (int y = 0; y < 4; y++) half[y] = Vector{};
+    };
     Vector half[SPOTS], out[SPOTS];
-    column(left, half + 8), column(left + 1, half + 12);
-    for (int64_t i = 0; i < count; i++) {
+    column_or_none(left, half + 8), column_or_none(left + 1, half + 12);
+    float* to = seen + c;
+    auto tiles = [&](int64_t from, int64_t until, auto next) {
+      for (int64_t i = from; i < until; i++, to += t.depth) {
 #pragma GCC unroll 8
-      for (int spot = 0; spot < 8; spot++) half[spot] = half[8 + spot];  // which neighbours have in common
-      column(left + 2 * i + 2, half + 8), column(left + 2 * i + 3, half + 12);
-      transform_input(half, out);
+        for (int spot = 0; spot < 8; spot++) half[spot] = half[8 + spot];  // which neighbours have in common
+        next(left + 2 * i + 2, half + 8), next(left + 2 * i + 3, half + 12);
+        transform_input(half, out);
 #pragma GCC unroll 16
-      for (int spot = 0; spot < SPOTS; spot++) store(seen + spot * t.seen_step + i * t.depth + c, out[spot]);
-    }
+        for (int spot = 0; spot < SPOTS; spot++) store(to + spot * t.seen_step, out[spot]);
+      }
+    };
+    int64_t inside = std::clamp<int64_t>((t.width - left - 2) / 2, 0, count);  // tiles that lie in the picture, on the right
+    tiles(0, inside, column), tiles(inside, count, column_or_none);
   }
 }
 
 // the same for tiles anywhere
-void gather(const Tiling& t, const Undo& picture, int64_t first, int64_t count, float* seen) {
-  for (int64_t done = 0; done < count;) {
-    int64_t some = std::min(count - done, t.across - (first + done) % t.across);
-    gather_row(t, picture, first + done, some, seen + done * t.depth);
-    done += some;
+void gather(const Tiling& t, const Undo& picture, Corner tile, int64_t count, float* seen) {
+  while (count > 0) {
+    int64_t some = std::min(count, t.across - tile.column / 2), top = tile.row - t.top, end = top + 4;
+    bool whole = t.channels % LANES == 0;
+    There there = !whole || top < -1 || end > t.height + 1 || (top < 0 && end > t.height) ? There::LOOK
+                  : top < 0                                                               ? There::NO_FIRST
+                  : end > t.height                                                        ? There::NO_LAST
+                                                                                          : There::ALL;
+    auto row = [&](auto with) {
+      constexpr bool UNDONE = decltype(with)::value;
+      switch (there) {
+        case There::ALL: return gather_row<There::ALL, UNDONE>(t, picture, tile, some, seen);
+        case There::NO_FIRST: return gather_row<There::NO_FIRST, UNDONE>(t, picture, tile, some, seen);
+        case There::NO_LAST: return gather_row<There::NO_LAST, UNDONE>(t, picture, tile, some, seen);
+        default: return gather_row<There::LOOK, UNDONE>(t, picture, tile, some, seen);
+      }
+    };
+    picture.result ? row(std::true_type{}) : row(std::false_type{});
+    tile.advance(t, some);
+    seen += some * t.depth;
+    count -= some;
   }
 }
 
-void finish_tiles(const Tiling& t, const float* made, int64_t first, int64_t count, Finish finish, float* result) {
-  for (int64_t i = 0; i < count; i++) {
-    Corner tile(t, first + i);
+void finish_tiles(const Tiling& tiling, const float* made, Corner tile, int64_t count, Finish finish, float* result) {
+  const Tiling t = tiling;
+  for (int64_t i = 0; i < count; i++, tile.advance(t, 1)) {
+    float* place = result + ((tile.image * t.rows + tile.row) * t.columns + tile.column) * t.filters;
+    bool below = tile.row + 1 < t.rows, beside = tile.column + 1 < t.columns;
     for (int64_t k = 0; k < t.filters; k += LANES) {
       Vector in[SPOTS], out[4];
 #pragma GCC unroll 16
       for (int spot = 0; spot < SPOTS; spot++) in[spot] = load(made + spot * t.made_step + i * t.breadth + k);
       transform_result(in, out);
-      Vector bias = finish.bias ? load(finish.bias + k, t.filters - k) : Vector{};
-      float* to = result + ((tile.image * t.rows + tile.row) * t.columns + tile.column) * t.filters + k;
+      int64_t some = t.filters - k;
+      Vector bias = finish.bias ? load(finish.bias + k, some) : Vector{};
 #pragma GCC unroll 4
-      for (int spot = 0; spot < 4; spot++)
-        if (tile.row + spot / 2 < t.rows && tile.column + spot % 2 < t.columns)
-          store(to + (spot / 2 * t.columns + spot % 2) * t.filters, activated(out[spot] + bias, finish.slope),
-                t.filters - k);
+      for (int spot = 0; spot < 4; spot++) out[spot] = activated(out[spot] + bias, finish.slope);
+      float *to = place + k, *next = to + t.columns * t.filters;
+      store(to, out[0], some);
+      if (beside) store(to + t.filters, out[1], some);
+      if (below) store(next, out[2], some);
+      if (below && beside) store(next + t.filters, out[3], some);
     }
   }
 }
 
 void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const Spots& weights, Finish finish,
               float* result) {
-  parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
-    int64_t first = block * t.at_once, count = std::min(t.at_once, t.tiles() - first);
+  int64_t blocks = (t.tiles() + t.at_once - 1) / t.at_once, tasks = std::min(blocks, TASKS * pool.num_threads());
+  parallel_for(pool, tasks, [&](int64_t task) {
+    int64_t first = share(blocks, task, tasks) * t.at_once;
+    int64_t end = std::min(share(blocks, task + 1, tasks) * t.at_once, t.tiles());
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.seen_step), *made = scratch.take(SPOTS * t.made_step);
-    gather(t, picture, first, count, seen);
-    for (int spot = 0; spot < SPOTS; spot++)
-      multiply<Contiguous::ROWS>({seen + spot * t.seen_step, t.depth}, {weights[spot], weights.step}, count, t.channels,
-                                 t.breadth / LANES, {made + spot * t.made_step, t.breadth}, false);
-    finish_tiles(t, made, first, count, finish, result);
+    for (; first < end; first += t.at_once) {
+      int64_t count = std::min(t.at_once, end - first);
+      Corner tile(t, first);
+      gather(t, picture, tile, count, seen);
+      for (int spot = 0; spot < SPOTS; spot++)
+        multiply<Contiguous::ROWS>({seen + spot * t.seen_step, t.depth}, {weights[spot], weights.step}, count, t.channels,
+                                   t.breadth / LANES, {made + spot * t.made_step, t.breadth}, false);
+      finish_tiles(t, made, tile, count, finish, result);
+    }
   });
 }
 
@@ -234,29 +289,29 @@ bool suits_winograd(const Geometry& g) {
 
 void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
                       float* inner) {
-  convolve(pool, Tiling(g), Undo(outer), transformed(g, kernel), finish, inner);
+  convolve(pool, forward_tiling(g), Undo(outer), transformed(g, kernel), finish, inner);
 }
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     float* outer) {
-  convolve(pool, Tiling(g.turned()), gradient, turned(transformed(g, kernel)), finish, outer);
+  convolve(pool, forward_tiling(g.turned()), gradient, turned(transformed(g, kernel)), finish, outer);
 }
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                      float* bias) {
-  Tiling t(g);
+  Tiling t(g, 6144, 48, 192);  // they keep the level-2 cache half full
   int64_t parts = std::min(PARTS, g.batch);
   std::vector<Spots> totals(parts, Spots(SPOTS, g.channels, g.filters));
-  std::vector<std::vector<float>> biases(parts, std::vector<float>(t.breadth));
+  std::vector<Aligned> biases(parts, Aligned(t.breadth));
   parallel_for(pool, parts, [&](int64_t part) {
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.seen_step), *given = scratch.take(SPOTS * t.made_step);
     for (int64_t first = share(t.tiles(), part, parts), last = share(t.tiles(), part + 1, parts); first < last;
          first += t.at_once) {
       int64_t count = std::min(t.at_once, last - first);
-      gather(t, Undo(outer), first, count, seen);
-      for (int64_t i = 0; i < count; i++) {
-        Corner tile(t, first + i);
+      Corner tile(t, first);
+      gather(t, Undo(outer), tile, count, seen);
+      for (int64_t i = 0; i < count; i++, tile.advance(t, 1)) {
         for (int64_t k = 0; k < t.filters; k += LANES) {
           Vector in[4], out[SPOTS];
 #pragma GCC unroll 4

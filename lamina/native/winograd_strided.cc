@@ -217,7 +217,7 @@ void strided_winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const flo
   Tiling t(g, false);
   int64_t parts = std::min(PARTS, g.batch);
   std::vector<Spots> totals(parts, Spots(SPOTS, t.depth, g.filters));
-  std::vector<std::vector<float>> biases(parts, std::vector<float>(g.filters));
+  std::vector<Aligned> biases(parts, Aligned(g.filters));
   parallel_for(pool, parts, [&](int64_t part) {
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.outer_step), *given = scratch.take(SPOTS * t.inner_step);
