@@ -13,6 +13,7 @@ from lamina.core.errors import ShapeError
 from lamina.core.registry import register
 from lamina.core.scores import set_scores
 from lamina.core.state import Array
+from lamina.kernels.normalization import rectified
 
 
 def _exact(x: Array) -> Array:
@@ -42,7 +43,7 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
     """
     x = jnp.asarray(x)
     if not negative_slope and max_value is None and not threshold:
-        return jax.nn.relu(x)
+        return rectified(x)
     below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
     above = x if max_value is None else jnp.minimum(x, max_value)
     return jnp.where(x > threshold, above, below)
@@ -55,7 +56,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Array:
     >>> leaky_relu([-2.0, 3.0], negative_slope=0.5).tolist()
     [-1.0, 3.0]
     """
-    return jax.nn.leaky_relu(jnp.asarray(x), negative_slope)
+    return rectified(jnp.asarray(x), negative_slope)
 
 
 @register("activations")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ import numpy as np
 from jax import lax
 
 from lamina.core.errors import ShapeError
+from lamina.core.notes import Notes
 from lamina.core.typing import Array, Float, Real, Shaped
 from lamina.kernels.operation import Operation, call
+from lamina.kernels.slopes import activate, undo
 
 
 def _exact(x: Array) -> Array:
@@ -126,6 +128,28 @@ def layer_norm(
     return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
 
 
+class BatchNormalized(NamedTuple):
+    """How an array was made by :func:`batch_norm`: of ``x``, with the mean and variance of its channels."""
+
+    x: Array
+    gamma: Array
+    beta: Array
+    mean: Array
+    variance: Array
+    epsilon: float
+
+    def finished(self, more: Array | None = None, slope: float = 1.0) -> Array:
+        """The result, after ``more`` was added to it and what is below zero was multiplied by ``slope``."""
+        more = jnp.zeros(0, self.x.dtype) if more is None else more
+        mean, variance = lax.stop_gradient((self.mean, self.variance))  # the gradient of x counts them in
+        settings = {"epsilon": float(self.epsilon), "slope": float(slope)}
+        return BATCH_NORM(self.x, self.gamma, self.beta, mean, variance, more, **settings)
+
+
+#: what made arrays, as long as a program is traced: the array that was normalized, and what was added to it
+_made = Notes()
+
+
 def batch_norm(
     x: Float[Array, "*shape"],
     gamma: Real[Array, " channels"] | None = None,
@@ -133,6 +157,8 @@ def batch_norm(
     epsilon: float = 1e-3,
 ) -> tuple[Float[Array, "*shape"], Float[Array, " channels"], Float[Array, " channels"]]:
     """Normalize each channel over all other axes.
+
+    What :func:`plus` and :func:`rectified` make of the result is done in the same pass over memory.
 
     Args:
         x: shape ``(..., channels)``.
@@ -149,7 +175,43 @@ def batch_norm(
     >>> mean.tolist(), variance.tolist(), y[:, 1].tolist()
     ([2.0, 5.0], [1.0, 0.0], [0.0, 0.0])
     """
-    return BATCH_NORM(x, *_of_columns(x, gamma, beta), epsilon=float(epsilon))
+    mean, variance = BATCH_MOMENTS(x)
+    normalized = BatchNormalized(x, *_of_columns(x, gamma, beta), mean, variance, epsilon)
+    return _noted(normalized.finished(), normalized, None), mean, variance
+
+
+def plus(x: Shaped[Array, "*shape"], y: Shaped[Array, "*others"]) -> Shaped[Array, "*result"]:
+    """``x + y``, where possible while one of them is normalized.
+
+    >>> plus(jnp.array([1.0]), jnp.array([2.0])).tolist()
+    [3.0]
+    """
+    for one, other in ((x, y), (y, x)):
+        normalized, more = _made.read(one) or (None, None)
+        if normalized is not None and more is None and one.shape == other.shape and one.dtype == other.dtype:
+            return _noted(x + y, normalized, other)
+    return x + y
+
+
+def rectified(x: Shaped[Array, "*shape"], slope: float = 0.0) -> Shaped[Array, "*shape"]:
+    """``x``, but ``slope * x`` where it is below zero; where possible while it is normalized.
+
+    >>> rectified(jnp.array([-2.0, 3.0]), 0.5).tolist()
+    [-1.0, 3.0]
+    """
+    if not isinstance(slope, int | float):
+        return jax.nn.leaky_relu(x, slope)
+    normalized, more = _made.read(x) or (None, None)
+    if normalized is not None:
+        return normalized.finished(more, slope)
+    return jax.nn.leaky_relu(x, slope) if slope else jax.nn.relu(x)
+
+
+def _noted(result: Array, normalized: BatchNormalized, more: Array | None) -> Array:
+    # Not outside compiled code, which computes what is not used, and where arrays would live as long as the result does.
+    if isinstance(result, jax.core.Tracer):
+        _made.write(result, (normalized, more))
+    return result
 
 
 def rms_norm(
@@ -262,33 +324,44 @@ def _layer_norm_gradient(
     return (change * scale).astype(x.dtype), jnp.sum(given * normal, rows), jnp.sum(given, rows)
 
 
-def _batch_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float) -> tuple[Array, Array, Array]:
+def _batch_moments(x: Array) -> tuple[Array, Array]:
     mean, variance = moments(x, range(x.ndim - 1))
+    return mean.reshape(-1), variance.reshape(-1)
+
+
+def _batch_moments_backward(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Array]:
+    (x,), (mean, _), (mean_given, variance_given) = primals, results, gradients
+    count = x.size // x.shape[-1]
+    return [((mean_given + 2 * variance_given * (_exact(x) - mean)) / count).astype(x.dtype)]
+
+
+def _batch_norm(
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, more: Array, *, epsilon: float, slope: float
+) -> Array:
+    # Those given are these; but derivatives, of any order, are to count in that they depend on x.
+    mean, variance = _batch_moments(x)
     scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
-    return (
-        _affine((_exact(x) - mean) * scale, gamma, beta).astype(x.dtype),
-        mean.reshape(-1),
-        variance.reshape(-1),
-    )
+    y = _affine((_exact(x) - mean) * scale, gamma, beta)
+    return activate(y, _exact(more), slope).astype(x.dtype)
 
 
 def _batch_norm_gradient(
     x: Array,
     gamma: Array,
+    beta: Array,
     mean: Array,
     variance: Array,
     gradient: Array,
-    mean_given: Array,
-    variance_given: Array,
     *,
     epsilon: float,
+    slope: float,
 ) -> tuple[Array, Array, Array]:
     rows, given, deviation = tuple(range(x.ndim - 1)), _exact(gradient), _exact(x) - mean
     scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
+    given = undo(given, _affine(deviation * scale, gamma, beta), slope)
     total, projected = jnp.sum(given, rows), jnp.sum(given * deviation, rows)
     weight, count = scale * gamma if gamma.size else scale, x.size // x.shape[-1]
-    of_x = (2 * variance_given - weight * jnp.square(scale) * projected) / count
-    change = given * weight + deviation * of_x + (mean_given - weight * total) / count
+    change = given * weight - (deviation * jnp.square(scale) * projected + total) * weight / count
     return change.astype(x.dtype), projected * scale, total
 
 
@@ -312,6 +385,10 @@ def _columns_native(target: str, x: Array, *arrays: Array, **settings: Any) -> A
     return call(target, _shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
 
 
+def _batch_norm_native(x: Array, *arrays: Array, epsilon: float, slope: float) -> Array:
+    return call("batch_norm", _shapes(x)[0], x, *arrays, epsilon=np.float32(epsilon), slope=np.float32(slope))
+
+
 def _sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
     """Gradients of what was there; empty for what was not."""
     return [g if p.size else p for p, g in zip(primals, gradients, strict=True)]
@@ -329,9 +406,14 @@ def _layer_norm_forward(*primals: Array, **settings: Any) -> tuple[Array, Any]:
     return y, residuals
 
 
-def _batch_norm_backward(primals: Any, results: Any, gradients: Any, wanted: Any, *, epsilon: float) -> list[Array]:
-    (x, gamma, _), (_, mean, variance) = primals, results
-    return _sized(primals, BATCH_NORM_GRADIENT(x, gamma, mean, variance, *gradients, epsilon=epsilon))
+def _batch_norm_backward(
+    primals: Any, results: Any, gradients: Any, wanted: Any, *, epsilon: float, slope: float
+) -> list[Array | None]:
+    (x, gamma, beta, mean, variance, more), (y,), (given,) = primals, results, gradients
+    if more.size:  # whose gradient is that in front of the activation
+        given, slope = undo(given, y, slope), 1.0
+    found = BATCH_NORM_GRADIENT(x, gamma, beta, mean, variance, given, epsilon=epsilon, slope=slope)
+    return [*_sized((x, gamma, beta), found), None, None, given if more.size else more]
 
 
 LAYER_NORM = Operation(
@@ -359,11 +441,19 @@ LAYER_NORM_GRADIENT = Operation(
     targets=["layer_norm_gradient"],
     supports=_native_supports,
 )
+BATCH_MOMENTS = Operation(
+    "batch_moments",
+    _batch_moments,
+    multiple=True,
+    native=lambda x: call("batch_moments", _shapes(x, x.shape[-1:], x.shape[-1:])[1:], x),
+    targets=["batch_moments"],
+    supports=_native_supports,
+    backward=_batch_moments_backward,
+)
 BATCH_NORM = Operation(
     "batch_norm",
     _batch_norm,
-    multiple=True,
-    native=functools.partial(_columns_native, "batch_norm"),
+    native=_batch_norm_native,
     targets=["batch_norm"],
     supports=_native_supports,
     backward=_batch_norm_backward,

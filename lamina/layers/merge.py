@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
-from lamina.kernels.normalization import unit_norm
+from lamina.kernels.normalization import plus, unit_norm
 from lamina.layers.base import Layer, layer
 
 __all__ = [
@@ -99,7 +99,7 @@ class Add(_Merge):
     """
 
     def merge(self, inputs: list[Array], masks: Sequence[Array | None]) -> Array:
-        return functools.reduce(jnp.add, inputs)
+        return functools.reduce(plus, inputs)
 
 
 @layer
@@ -141,7 +141,7 @@ class Average(_Merge):
     """
 
     def merge(self, inputs: list[Array], masks: Sequence[Array | None]) -> Array:
-        return functools.reduce(jnp.add, inputs) / len(inputs)
+        return functools.reduce(plus, inputs) / len(inputs)
 
 
 @layer

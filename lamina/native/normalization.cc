@@ -3,14 +3,15 @@
 
 #include <cmath>
 
+#include "functions.h"
 #include "handlers.h"
-#include "vector.h"
 
 namespace lamina {
 namespace {
 
-// Rows are cut into blocks of this many, whatever the number of threads, so that sums over them do not depend on it.
-constexpr int64_t BLOCK = 256;
+// Rows are cut into blocks of this many, whatever the number of threads, so that sums over them do not depend on it; and where
+// columns are worked on apart, they into strips of this many, a row of which is read in groups of so many vectors.
+constexpr int64_t BLOCK = 256, STRIP = 512, GROUP = 4;
 
 int64_t blocks(int64_t rows) { return (rows + BLOCK - 1) / BLOCK; }
 
@@ -23,6 +24,25 @@ struct Matrix {
   template <typename Body>
   void each_block(ffi::ThreadPool& pool, const Body& body) const {
     parallel_for(pool, blocks(rows), [&](int64_t b) { body(b, b * BLOCK, std::min(rows, (b + 1) * BLOCK)); });
+  }
+  // body(block, first row, last row, first column, last column)
+  template <typename Body>
+  void each_part(ffi::ThreadPool& pool, const Body& body) const {
+    int64_t strips = (columns + STRIP - 1) / STRIP;
+    parallel_for(pool, blocks(rows) * strips, [&](int64_t part) {
+      int64_t b = part / strips, start = part % strips * STRIP;
+      body(b, b * BLOCK, std::min(rows, (b + 1) * BLOCK), start, std::min(columns, start + STRIP));
+    });
+  }
+  // body(first column, a constant: the number of vectors) for columns [begin, end)
+  template <typename Body>
+  void each_group(int64_t begin, int64_t end, const Body& body) const {
+    for (int64_t c = begin; c < end; c += GROUP * LANES) switch (vectors(end - c)) {
+        case 1: body(c, std::integral_constant<int, 1>{}); break;
+        case 2: body(c, std::integral_constant<int, 2>{}); break;
+        case 3: body(c, std::integral_constant<int, 3>{}); break;
+        default: body(c, std::integral_constant<int, GROUP>{}); break;
+      }
   }
   template <typename Body>
   void each_vector(const Body& body) const {
@@ -110,29 +130,30 @@ ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
   return ffi::Error::Success();
 }
 
-// y = gamma (x - mean) / sqrt(variance + epsilon) + beta for each column.
-ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, FloatsOut y, FloatsOut mean,
-                      FloatsOut variance, float epsilon) {
+// Mean and variance of each column.
+ffi::Error batch_moments(ffi::ThreadPool pool, Floats x, FloatsOut mean, FloatsOut variance) {
   Matrix m(x);
-  const float *g = values_or_null(gamma), *b = values_or_null(beta);
   int64_t padded = vectors(m.columns) * LANES;
   // mean and squared deviations of each block, which are in the cache for the second look at them
   Aligned means(blocks(m.rows) * padded), squares(blocks(m.rows) * padded);
-  m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
-    m.each_vector([&](int64_t c, int64_t n) {
+  m.each_part(pool, [&](int64_t block, int64_t first, int64_t last, int64_t begin, int64_t end) {
+    m.each_group(begin, end, [&](int64_t c, auto group) {
       const float* from = x.typed_data() + c;
-      Vector total{}, square{};
-      for (int64_t row = first; row < last; row++) total += load(from + row * m.columns, n);
-      Vector average = total / static_cast<float>(last - first);
-      for (int64_t row = first; row < last; row++) {
-        Vector deviation = load(from + row * m.columns, n) - average;
-        square += deviation * deviation;
+      Vector total[group]{}, square[group]{};
+      for (int64_t row = first; row < last; row++)
+        for (int v = 0; v < group; v++) total[v] += load(from + row * m.columns + v * LANES, end - c - v * LANES);
+      for (int v = 0; v < group; v++) total[v] /= static_cast<float>(last - first);
+      for (int64_t row = first; row < last; row++)
+        for (int v = 0; v < group; v++) {
+          Vector deviation = load(from + row * m.columns + v * LANES, end - c - v * LANES) - total[v];
+          square[v] += deviation * deviation;
+        }
+      for (int v = 0; v < group; v++) {
+        store(&means[block * padded + c + v * LANES], total[v]);
+        store(&squares[block * padded + c + v * LANES], square[v]);
       }
-      store(&means[block * padded + c], average);
-      store(&squares[block * padded + c], square);
     });
   });
-  Aligned factor(padded), offset(padded);
   m.each_vector([&](int64_t c, int64_t n) {
     Vector average{}, square{};
     for (int64_t block = 0; block < blocks(m.rows); block++) {
@@ -141,43 +162,73 @@ ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta,
       average += difference * (more / (before + more));
       square += load(&squares[block * padded + c]) + difference * difference * (before * more / (before + more));
     }
-    square /= static_cast<float>(m.rows);
-    Vector scale;
-    for (int i = 0; i < LANES; i++) scale[i] = 1.0f / std::sqrt(square[i] + epsilon);
-    if (g) scale *= load(g + c, n);
     store(mean->typed_data() + c, average, n);
-    store(variance->typed_data() + c, square, n);
-    store(&factor[c], scale);
-    store(&offset[c], (b ? load(b + c, n) : Vector{}) - average * scale);
-  });
-  m.each_block(pool, [&](int64_t, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++) {
-      const float* from = x.typed_data() + row * m.columns;
-      float* to = y->typed_data() + row * m.columns;
-      m.each_vector([&](int64_t c, int64_t n) { store(to + c, load(from + c, n) * load(&factor[c]) + load(&offset[c]), n); });
-    }
+    store(variance->typed_data() + c, square / static_cast<float>(m.rows), n);
   });
   return ffi::Error::Success();
 }
 
-// The gradients, also of what depends on mean and variance otherwise.
-ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Floats mean, Floats variance,
-                               Floats gradient, Floats mean_given, Floats variance_given, FloatsOut x_gradient,
-                               FloatsOut gamma_gradient, FloatsOut beta_gradient, float epsilon) {
+// What normalizes columns, factor x + offset.
+struct Columns {
+  Aligned factor, offset;
+
+  Columns(const Matrix& m, const Floats& gamma, const Floats& beta, const Floats& mean, const Floats& variance, float epsilon)
+      : factor(vectors(m.columns) * LANES), offset(vectors(m.columns) * LANES) {
+    const float *g = values_or_null(gamma), *b = values_or_null(beta);
+    for (int64_t c = 0; c < m.columns; c++) {
+      factor[c] = (g ? g[c] : 1.0f) / std::sqrt(variance.typed_data()[c] + epsilon);
+      offset[c] = (b ? b[c] : 0.0f) - mean.typed_data()[c] * factor[c];
+    }
+  }
+  Vector at(int64_t c, Vector x) const { return x * load(&factor[c]) + load(&offset[c]); }
+};
+
+// y = activated(gamma (x - mean) / sqrt(variance + epsilon) + beta + more) for each column.
+ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, Floats mean, Floats variance, Floats more,
+                      FloatsOut y, float epsilon, float slope) {
   Matrix m(x);
+  Columns normal(m, gamma, beta, mean, variance, epsilon);
+  const float* added = values_or_null(more);
+  m.each_part(pool, [&](int64_t, int64_t first, int64_t last, int64_t begin, int64_t end) {
+    for (int64_t row = first; row < last; row++)
+      for (int64_t c = begin; c < end; c += LANES) {
+        int64_t at = row * m.columns + c;
+        Vector value = normal.at(c, load(x.typed_data() + at, end - c));
+        if (added) value += load(added + at, end - c);
+        store(y->typed_data() + at, activated(value, slope), end - c);
+      }
+  });
+  return ffi::Error::Success();
+}
+
+// The gradients of that without `more`, through mean and variance too.
+ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, Floats mean, Floats variance,
+                               Floats gradient, FloatsOut x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient,
+                               float epsilon, float slope) {
+  Matrix m(x);
+  Columns normal(m, gamma, beta, mean, variance, epsilon);
   const float* weights = values_or_null(gamma);
   int64_t padded = vectors(m.columns) * LANES;
   Aligned gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
-  m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
-    m.each_vector([&](int64_t c, int64_t n) {
-      Vector average = load(mean.typed_data() + c, n), total{}, projected{};
-      for (int64_t row = first; row < last; row++) {
-        Vector given = load(gradient.typed_data() + row * m.columns + c, n);
-        total += given;
-        projected += given * (load(x.typed_data() + row * m.columns + c, n) - average);
+  // the gradient in front of the activation, whose sign is worked out again
+  auto undone = [&](int64_t at, int64_t c, int64_t n, Vector value) {
+    Vector given = load(gradient.typed_data() + at, n);
+    return slope == 1.0f ? given : unactivated(given, normal.at(c, value), slope);
+  };
+  m.each_part(pool, [&](int64_t block, int64_t first, int64_t last, int64_t begin, int64_t end) {
+    m.each_group(begin, end, [&](int64_t start, auto group) {
+      Vector total[group]{}, projected[group]{};
+      for (int64_t row = first; row < last; row++)
+        for (int v = 0; v < group; v++) {
+          int64_t c = start + v * LANES, at = row * m.columns + c;
+          Vector value = load(x.typed_data() + at, end - c), given = undone(at, c, end - c, value);
+          total[v] += given;
+          projected[v] += given * (value - load(mean.typed_data() + c, end - c));
+        }
+      for (int v = 0; v < group; v++) {
+        store(&betas[block * padded + start + v * LANES], total[v]);
+        store(&gammas[block * padded + start + v * LANES], projected[v]);
       }
-      store(&betas[block * padded + c], total);
-      store(&gammas[block * padded + c], projected);
     });
   });
   Aligned total(padded), projected(padded), of_gradient(padded), of_x(padded), constant(padded);
@@ -190,17 +241,17 @@ ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
     gamma_gradient->typed_data()[c] = projected[c] * scale;
     // x's gradient is a weighted sum of the gradient, of x's deviation and of 1
     of_gradient[c] = weight * scale;
-    of_x[c] = (2.0f * variance_given.typed_data()[c] - weight * scale * scale * scale * projected[c]) / count;
-    constant[c] = (mean_given.typed_data()[c] - weight * scale * total[c]) / count;
+    of_x[c] = -weight * scale * scale * scale * projected[c] / count;
+    constant[c] = -weight * scale * total[c] / count;
   }
-  m.each_block(pool, [&](int64_t, int64_t first, int64_t last) {
+  m.each_part(pool, [&](int64_t, int64_t first, int64_t last, int64_t begin, int64_t end) {
     for (int64_t row = first; row < last; row++)
-      m.each_vector([&](int64_t c, int64_t n) {
+      for (int64_t c = begin; c < end; c += LANES) {
         int64_t at = row * m.columns + c;
-        Vector deviation = load(x.typed_data() + at, n) - load(mean.typed_data() + c, n);
-        Vector value = load(gradient.typed_data() + at, n) * load(&of_gradient[c]) + deviation * load(&of_x[c]);
-        store(x_gradient->typed_data() + at, value + load(&constant[c]), n);
-      });
+        Vector value = load(x.typed_data() + at, end - c), given = undone(at, c, end - c, value);
+        value = (value - load(mean.typed_data() + c, end - c)) * load(&of_x[c]) + load(&constant[c]);
+        store(x_gradient->typed_data() + at, given * load(&of_gradient[c]) + value, end - c);
+      }
   });
   return ffi::Error::Success();
 }
@@ -213,12 +264,13 @@ LAMINA_HANDLER(layer_norm, layer_norm,
 LAMINA_HANDLER(layer_norm_gradient, layer_norm_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
                    .Ret<F32>().Ret<F32>().Ret<F32>().Attr<bool>("centered"));
+LAMINA_HANDLER(batch_moments, batch_moments, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Ret<F32>().Ret<F32>());
 LAMINA_HANDLER(batch_norm, batch_norm,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
-                   .Attr<float>("epsilon"));
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                   .Ret<F32>().Attr<float>("epsilon").Attr<float>("slope"));
 LAMINA_HANDLER(batch_norm_gradient, batch_norm_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
-                   .Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<float>("epsilon"));
+                   .Ret<F32>().Ret<F32>().Ret<F32>().Attr<float>("epsilon").Attr<float>("slope"));
 
 }  // namespace
 }  // namespace lamina

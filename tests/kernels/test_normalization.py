@@ -1,8 +1,11 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lamina import native
 from lamina.core.errors import ShapeError
 from lamina.kernels import normalization as kernels
 
@@ -86,6 +89,50 @@ def test_half_precision_computes_in_single():
 )
 def test_gradients_equal_finite_differences(fn):
     assert_gradient(fn, draw(2, 3, 5))
+
+
+@pytest.mark.parametrize("slope", [None, 0.0, 0.2])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize(("shape", "affine"), [((2, 13, 12, 21), True), ((300, 3), False), ((70, 1100), True)])
+def test_batch_norm_and_what_follows_it_equal_plain_arithmetic(shape, affine, added, slope):
+    x, more, weights = (np.random.default_rng(seed).normal(1.0, 2.0, shape) for seed in range(3))
+    gamma, beta = draw(2, shape[-1]) + 0.5 if affine else (None, None)
+
+    def mine(x, more, gamma, beta):
+        y, *moments = kernels.batch_norm(x, gamma, beta, 0.1)
+        y = kernels.plus(more, y) if added else y
+        return y if slope is None else kernels.rectified(y, slope), *moments
+
+    def plain(x, more, gamma, beta):
+        mean, variance = (value.reshape(-1) for value in kernels.moments(x, range(x.ndim - 1)))
+        y = kernels.standardize(x, mean, variance, gamma, beta, 0.1) + (more if added else 0)
+        return y if slope is None else jnp.where(y > 0, y, slope * y), mean, variance
+
+    def with_gradients(fn):
+        def run(*arrays):
+            (y, mean, variance), pull = jax.vjp(fn, *arrays)
+            return y, mean, variance, pull((jnp.asarray(weights, y.dtype), jnp.cos(mean), jnp.sin(variance)))
+
+        return jax.jit(run)
+
+    found = with_gradients(mine)(*jax.tree.map(lambda a: a.astype("float32"), (x, more, gamma, beta)))
+    with jax.enable_x64(True):
+        exact = with_gradients(plain)(x, more, gamma, beta)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=4e-6 * max(np.abs(other).max(), 1))
+
+
+@pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
+def test_what_follows_batch_norm_is_done_in_the_same_pass():
+    def loss(x, more):
+        y, mean, variance = kernels.batch_norm(x)
+        return jnp.sum(jnp.square(kernels.rectified(kernels.plus(y, more)))), (mean, variance)
+
+    x = jnp.ones((4, 8, 8, 16))
+    program = jax.jit(jax.grad(loss, has_aux=True)).lower(x, x).compile().as_text()
+    calls = re.findall(r'custom_call_target="lamina.(\w+)"', program)
+    assert sorted(calls) == ["batch_moments", "batch_norm", "batch_norm_gradient"]
+    assert "maximum" not in program
 
 
 def test_bad_axes_and_groups():
