@@ -1,4 +1,4 @@
-// Activations of vectors: the rectifier; and exp, sigmoid and tanh, within 4e-7 of the true value, relative to it. A NaN
+// Activations of vectors: the rectifier; and exp, log, sigmoid and tanh, within 4e-7 of the true value, relative to it. A NaN
 // stays one, and infinity is taken for what it is. Results of exp that are too small for a normal float are zero.
 #pragma once
 
@@ -45,6 +45,27 @@ inline Vector exp(Vector x) {
   Mask bits = reinterpret_cast<Mask>(series) + (reinterpret_cast<Mask>(shifted) << 23);
   Vector result = x <= HIGHEST ? reinterpret_cast<Vector>(bits) : x + std::numeric_limits<float>::infinity();
   return x < LOWEST ? Vector{} : result;
+}
+
+// Of numbers from 1 on that are not infinite.
+inline Vector log_from_one(Vector x) {
+  // x = 2^n (1 + r) with 1 + r from the root of 1/2 to that of 2
+  Mask bits = reinterpret_cast<Mask>(x), lowered = bits - 0x3f3504f3;
+  Mask n = lowered >> 23;
+  Vector r = reinterpret_cast<Vector>(bits - (n << 23)) - 1.0f, square = r * r;
+  Vector whole = __builtin_convertvector(n, Vector);
+  Vector series = all(7.0376836292e-2f);
+  series = series * r - 1.1514610310e-1f;
+  series = series * r + 1.1676998740e-1f;
+  series = series * r - 1.2420140846e-1f;
+  series = series * r + 1.4249322787e-1f;
+  series = series * r - 1.6668057665e-1f;
+  series = series * r + 2.0000714765e-1f;
+  series = series * r - 2.4999993993e-1f;
+  series = series * r + 3.3333331174e-1f;
+  // log(2) in two parts, as above
+  Vector result = whole * 0.693359375f + (r + (series * r * square - 0.5f * square - 2.12194440e-4f * whole));
+  return x == x ? result : x;
 }
 
 inline Vector sigmoid(Vector x) { return 1.0f / (1.0f + exp(-x)); }
