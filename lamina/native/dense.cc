@@ -14,10 +14,11 @@ constexpr int64_t WORTH_THREADS = 1 << 17;
 constexpr int64_t MANY_ROWS = 32;
 // For the gradient of a matrix that does not stay in the cache, so many rows are worked on at once.
 constexpr int64_t ROWS_AT_ONCE = 256;
-// The same for products with few rows, where a thread that has to be woken up costs more than it saves.
-constexpr int64_t WORTH_THREADS_FOR_ROWS = 1 << 20;
+// The same for products with few rows, where a thread that has to be woken up costs more than it saves, and one that is
+// awake does not.
+constexpr int64_t WORTH_WAKING = 1 << 20, WORTH_HANDING = 1 << 17;
 // For one row, so many columns are a thread's part.
-constexpr int64_t COLUMNS = 16 * LANES;
+constexpr int64_t COLUMNS = 8 * LANES;
 
 // How many parts the gradient of a kernel is worked on in.
 int64_t parts_of_kernel(int64_t inputs, int64_t threads) {
@@ -73,8 +74,8 @@ ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Flo
     return ffi::Error::Success();
   }
   int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
-  bool large = inputs * outputs >= WORTH_THREADS_FOR_ROWS;
-  int64_t parts = large ? (outputs + COLUMNS - 1) / COLUMNS : 1;
+  bool large = inputs * outputs >= WORTH_HANDING, awake = inputs * outputs < WORTH_WAKING;
+  int64_t parts = large ? std::min((outputs + COLUMNS - 1) / COLUMNS, pool.num_threads()) : 1;
   auto body = [&](int64_t part) {
     int64_t begin = share(count, part, parts), end = share(count, part + 1, parts), valid = std::min(end, whole);
     Scratch scratch((inputs + rows) * LANES);
@@ -82,7 +83,7 @@ ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Flo
     float *values = out->typed_data(), *columns = scratch.take(inputs * LANES), *sums = scratch.take(rows * LANES);
     Rows<const float> right{kernel.typed_data(), outputs};
     if (rows == 1)
-      row_product(given, right, inputs, begin, valid, values);
+      row_product<4>(given, right, inputs, begin, valid, values);
     else
       multiply<Contiguous::ROWS>({given, inputs}, {right.values + begin * LANES, outputs}, rows, inputs, valid - begin,
                                  {values + begin * LANES, outputs}, false);
@@ -98,7 +99,7 @@ ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Flo
         store(to, activated(sum, slope), outputs - v * LANES);
       }
   };
-  parallel_for(pool, parts, body);
+  parallel_for(pool, parts, body, parts, awake);
   return ffi::Error::Success();
 }
 

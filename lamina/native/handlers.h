@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "watch.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace lamina {
@@ -35,20 +36,14 @@ inline std::vector<Handler>& handlers() {
   static const bool NAME##_offered =                                                        \
       (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
 
-// Between two looks at what another thread has yet to do: a moment at first, later this thread's turn.
-inline void rest(int64_t looks) {
-  if (looks % 256 == 0) return std::this_thread::yield();
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 // Runs body(phase, part) for each phase in [0, phases) and part in [0, parts) on XLA's threads and on this one, a phase
 // when the one before it is done; threads stay awake in between. This one takes part, so that it never waits for helpers that
 // do not start: it may itself be the last free thread of the pool. It takes parts from the front and helpers from the back, so
-// that each has what it read the last time in its own cache. No more than `threads` take part, if given.
+// that each has what it read the last time in its own cache. No more than `threads` take part, if given. With `awake`, for work
+// that is done before a thread is awake, only those help that look out for it.
 inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts,
-                            const std::function<void(int64_t, int64_t)>& body, int64_t threads = 1 << 20) {
+                            const std::function<void(int64_t, int64_t)>& body, int64_t threads = 1 << 20,
+                            bool awake = false) {
   threads = std::min({threads, pool.num_threads(), parts});
   if (threads <= 1) {
     for (int64_t i = 0; i < phases * parts; i++) body(i / parts, i % parts);
@@ -58,6 +53,7 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
     int64_t phases, parts;
     const std::function<void(int64_t, int64_t)>* body;  // read only while a part is not done, when the caller still waits
     std::vector<std::atomic<uint64_t>> taken;           // of each phase: from the front in the low half, from the back above
+    Clock::time_point begun = Clock::now();
     std::atomic<int64_t> done{0};
     void wait(int64_t before) {
       for (int64_t looks = 1; done.load() < before; looks++) rest(looks);
@@ -75,15 +71,29 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
     }
   };
   std::shared_ptr<Job> job(new Job{phases, parts, &body, std::vector<std::atomic<uint64_t>>(phases)});
-  for (int64_t i = 1; i < threads; i++) pool.Schedule([job] { job->work(true); });
+  auto help = [job] {
+    job->work(true);
+    return Clock::now() - job->begun < SMALL_WORK;
+  };
+  Watch& watch = Watch::the();
+  bool again = awake && watch.asked_again();
+  for (int64_t i = 1; i < threads; i++) {
+    if (watch.hand(help)) continue;
+    if (!awake)
+      pool.Schedule([help, &watch] {
+        if (help()) watch.look_out();
+      });
+    else if (again)
+      pool.Schedule([&watch] { watch.look_out(); });
+  }
   job->work(false);
   job->wait(phases * parts);
 }
 
 // Runs body(i) for each i in [0, count), in the same way.
 inline void parallel_for(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body,
-                         int64_t threads = 1 << 20) {
-  parallel_phases(pool, 1, count, [&](int64_t, int64_t i) { body(i); }, threads);
+                         int64_t threads = 1 << 20, bool awake = false) {
+  parallel_phases(pool, 1, count, [&](int64_t, int64_t i) { body(i); }, threads, awake);
 }
 
 // How many partial sums a kernel's gradient has, whatever the number of threads, so that its bytes do not depend on it.

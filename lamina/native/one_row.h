@@ -13,17 +13,31 @@ namespace lamina {
 using Places = Rows<const float>;
 
 // So many vectors of a row of the matrix are read in one go.
-constexpr int64_t RUN = 8;
+constexpr int RUN = REGISTERS == 32 ? 16 : 8;
 
-// The whole vectors of columns from `begin` to `end` of one row: out = row * kernel.
-inline void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
-  auto run = [&](auto kernel_of_width, int64_t width) {
-    for (; begin + width <= end; begin += width)
-      kernel_of_width(row, depth, depth, kernel.values + begin * LANES, kernel.step, out + begin * LANES, 0, false);
+// The whole vectors of columns from `begin` to `end` of one row: out = row * kernel. The kernel is fetched into the nearest cache
+// AHEAD rows before it is needed, which pays where it comes from far.
+template <int64_t AHEAD>
+void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
+  auto run = [&](auto width) {
+    constexpr int WIDTH = width;
+    for (; begin + WIDTH <= end; begin += WIDTH) {
+      const float* from = kernel.values + begin * LANES;
+      Vector total[WIDTH]{};
+      for (int64_t k = 0; k < depth; k++, from += kernel.step) {
+#pragma GCC unroll 16
+        for (int j = 0; AHEAD && j < WIDTH; j++) __builtin_prefetch(from + AHEAD * kernel.step + j * LANES);
+        Vector value = all(row[k]);
+#pragma GCC unroll 16
+        for (int j = 0; j < WIDTH; j++) total[j] += value * load(from + j * LANES);
+      }
+      for (int j = 0; j < WIDTH; j++) store(out + (begin + j) * LANES, total[j]);
+    }
   };
-  run(tile<Contiguous::ROWS, 1, RUN>, RUN);
-  run(tile<Contiguous::ROWS, 1, 4>, 4);
-  run(tile<Contiguous::ROWS, 1, 1>, 1);
+  run(std::integral_constant<int, RUN>{});
+  if constexpr (RUN > 8) run(std::integral_constant<int, 8>{});
+  run(std::integral_constant<int, 4>{});
+  run(std::integral_constant<int, 1>{});
 }
 
 // The sum of the products of a row of `a` and a row of `b`, for up to LANES of them.

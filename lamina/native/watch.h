@@ -1,0 +1,77 @@
+// Threads of XLA's that have just helped and look out for more: to wake one takes longer than small work does.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lamina {
+
+using Clock = std::chrono::steady_clock;
+
+// Work that took longer is not followed by a look-out, as the time to wake a thread is little beside it.
+constexpr Clock::duration SMALL_WORK = std::chrono::microseconds(200);
+constexpr Clock::duration LOOK_OUT = std::chrono::microseconds(100);
+
+// Between two looks at what another thread has yet to do: a moment at first, later this thread's turn.
+inline void rest(int64_t looks) {
+  if (looks % 256 == 0) return std::this_thread::yield();
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+class Watch {
+ public:
+  // Tells whether to look out for another one afterwards.
+  using Task = std::function<bool()>;
+
+  static Watch& the() {
+    static auto* watch = new Watch;  // never destroyed, as threads may still look at it when the process ends
+    return *watch;
+  }
+
+  // Hands a task to a thread that looks out; false if there is none.
+  bool hand(const Task& task) {
+    if (looking_.load() == 0) return false;
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (static_cast<int64_t>(tasks_.size()) >= looking_.load()) return false;
+    tasks_.push_back(task);
+    count_.store(tasks_.size());
+    return true;
+  }
+
+  // Looks out for tasks and does them, until there was none for a while or one says so.
+  void look_out() {
+    for (Task task = next(); task && task();) task = next();
+  }
+
+  // Whether it was asked a moment ago already.
+  bool asked_again() {
+    int64_t now = Clock::now().time_since_epoch().count(), before = asked_.exchange(now);
+    return now - before < LOOK_OUT.count();
+  }
+
+ private:
+  Task next() {
+    looking_.fetch_add(1);
+    auto end = Clock::now() + LOOK_OUT;
+    for (int64_t looks = 1; count_.load() == 0 && (looks % 16 || Clock::now() < end); looks++) rest(looks);
+    std::lock_guard<std::mutex> lock(mutex_);
+    looking_.fetch_sub(1);
+    if (tasks_.empty()) return nullptr;
+    Task task = std::move(tasks_.back());
+    tasks_.pop_back();
+    count_.store(tasks_.size());
+    return task;
+  }
+
+  std::mutex mutex_;
+  std::vector<Task> tasks_;
+  std::atomic<int64_t> looking_{0}, count_{0}, asked_{0};
+};
+
+}  // namespace lamina
