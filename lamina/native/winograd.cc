@@ -36,8 +36,8 @@ struct Tiling : Geometry {
   int64_t space() const { return SPOTS * (seen_step + made_step); }
 };
 
-// So many at once that they stay in the level-1 cache.
-Tiling forward_tiling(const Geometry& g) { return Tiling(g, 768, 6, 24); }
+// So many at once that they stay in the level-1 cache, and no fewer than a tile of products has rows.
+Tiling forward_tiling(const Geometry& g) { return Tiling(g, 768, g.filters > 2 * LANES ? 6 : 12, 24); }
 
 // Where the results of a tile begin.
 struct Corner {
@@ -260,6 +260,32 @@ void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const
   });
 }
 
+// given[spot][tile][filter] of a gradient, which is added to the bias'.
+template <bool UNDONE>
+void spread(const Tiling& tiling, Undo gradient, const Corner& first, int64_t count, float* given, float* bias) {
+  const Tiling t = tiling;
+  if (!UNDONE) gradient.result = nullptr;
+  for (int64_t k = 0; k < t.filters; k += LANES) {
+    int64_t some = t.filters - k;
+    Corner tile = first;
+    Vector total = load(bias + k);
+    float* to = given + k;
+    for (int64_t i = 0; i < count; i++, to += t.breadth, tile.advance(t, 1)) {
+      int64_t place = t.inner_at(tile.image, tile.row, tile.column) + k, next = place + t.columns * t.filters;
+      bool below = tile.row + 1 < t.rows, beside = tile.column + 1 < t.columns;
+      Vector in[4]{gradient.at(place, some)}, out[SPOTS];
+      if (beside) in[1] = gradient.at(place + t.filters, some);
+      if (below) in[2] = gradient.at(next, some);
+      if (below && beside) in[3] = gradient.at(next + t.filters, some);
+      total += (in[0] + in[1]) + (in[2] + in[3]);
+      transform_gradient(in, out);
+#pragma GCC unroll 16
+      for (int spot = 0; spot < SPOTS; spot++) store(to + spot * t.made_step, out[spot]);
+    }
+    store(bias + k, total);
+  }
+}
+
 // The transformed kernel.
 Spots transformed(const Geometry& g, const float* kernel) {
   Spots all(SPOTS, g.channels, g.filters);
@@ -311,22 +337,8 @@ void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
       int64_t count = std::min(t.at_once, last - first);
       Corner tile(t, first);
       gather(t, Undo(outer), tile, count, seen);
-      for (int64_t i = 0; i < count; i++, tile.advance(t, 1)) {
-        for (int64_t k = 0; k < t.filters; k += LANES) {
-          Vector in[4], out[SPOTS];
-#pragma GCC unroll 4
-          for (int spot = 0; spot < 4; spot++) {
-            int64_t row = tile.row + spot / 2, column = tile.column + spot % 2;
-            bool there = row < t.rows && column < t.columns;
-            in[spot] = there ? gradient.at(g.inner_at(tile.image, row, column) + k, t.filters - k) : Vector{};
-          }
-          float* total = &biases[part][k];
-          store(total, load(total) + ((in[0] + in[1]) + (in[2] + in[3])));
-          transform_gradient(in, out);
-#pragma GCC unroll 16
-          for (int spot = 0; spot < SPOTS; spot++) store(given + spot * t.made_step + i * t.breadth + k, out[spot]);
-        }
-      }
+      gradient.result ? spread<true>(t, gradient, tile, count, given, biases[part].data())
+                      : spread<false>(t, gradient, tile, count, given, biases[part].data());
       for (int spot = 0; spot < SPOTS; spot++)
         multiply<Contiguous::COLUMNS>({seen + spot * t.seen_step, t.depth}, {given + spot * t.made_step, t.breadth},
                                       t.channels, count, t.breadth / LANES, {totals[part][spot], t.breadth}, true);
