@@ -141,7 +141,7 @@ class Average(_Merge):
     """
 
     def merge(self, inputs: list[Array], masks: Sequence[Array | None]) -> Array:
-        return functools.reduce(plus, inputs) / len(inputs)
+        return functools.reduce(jnp.add, inputs) / len(inputs)
 
 
 @layer

@@ -187,8 +187,10 @@ void gather_row(const Tiling& tiling, const Undo& given, const Corner& tile, int
         for (int spot = 0; spot < SPOTS; spot++) store(to + spot * t.seen_step, out[spot]);
       }
     };
-    int64_t inside = std::clamp<int64_t>((t.width - left - 2) / 2, 0, count);  // tiles that lie in the picture, on the right
-    tiles(0, inside, column), tiles(inside, count, column_or_none);
+    // the tiles whose columns all lie in the picture
+    int64_t begin = std::clamp<int64_t>((-left - 1) / 2, 0, count);
+    int64_t end = std::clamp<int64_t>((t.width - left - 2) / 2, begin, count);
+    tiles(0, begin, column_or_none), tiles(begin, end, column), tiles(end, count, column_or_none);
   }
 }
 

@@ -25,6 +25,7 @@ ODD = geometry((2, 3), ((0, 1), (2, 0)), (2, 1))
 GROUPS = geometry((1, 2), ((1, 0), (1, 1)), (1, 1), 2)
 APART = geometry((2, 1), ((1, 1), (1, 0)), (1, 2), 19)
 TILED = geometry((1, 1), ((4, 1), (0, 2)), (1, 1))
+FAR = geometry((1, 1), ((1, 0), (5, 3)), (1, 1))
 STRIDED = geometry((2, 2), ((1, 1), (1, 2)), (1, 1))
 UNEVEN = geometry((2, 2), ((3, 0), (2, 2)), (1, 1))
 BIG = geometry((1, 1), ((5, 2), (0, 4)), (2, 3))
@@ -42,6 +43,7 @@ CASES = [
     (convolutions.CONVOLUTION, GROUPS | {"slope": 1.0}, [(2, 6, 5, 16), (2, 3, 8, 32), (0,)]),
     (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 7, 9, 20), (3, 3, 20, 37), (37,)]),
     (convolutions.CONVOLUTION, TILED | {"slope": 0.2}, [(3, 5, 4, 16), (3, 3, 16, 17), (17,)]),
+    (convolutions.CONVOLUTION, FAR | {"slope": 0.2}, [(3, 6, 5, 16), (3, 3, 16, 32), (32,)]),
     (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 7, 5, 18), (3, 3, 18, 3), (3,)]),
     (convolutions.CONVOLUTION, BIG | {"slope": 0.2}, [(2, 9, 11, 8), (4, 3, 8, 2), (2,)]),
     (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(3, 9, 12, 32), (4, 4, 32, 16), (16,)]),
