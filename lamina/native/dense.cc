@@ -11,12 +11,13 @@ namespace {
 
 // Products of fewer numbers are done before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 17;
+// The same for a matrix that few rows are multiplied with: from how many numbers on it is worth waking a thread, and from how
+// many handing a part to one that is awake.
+constexpr int64_t WORTH_WAKING = 1 << 20, WORTH_HANDING = 1 << 17;
+// From so many rows on, a matrix is copied before it is multiplied with.
 constexpr int64_t MANY_ROWS = 32;
 // For the gradient of a matrix that does not stay in the cache, so many rows are worked on at once.
 constexpr int64_t ROWS_AT_ONCE = 256;
-// The same for products with few rows, where a thread that has to be woken up costs more than it saves, and one that is
-// awake does not.
-constexpr int64_t WORTH_WAKING = 1 << 20, WORTH_HANDING = 1 << 17;
 // For one row, so many columns are a thread's part.
 constexpr int64_t COLUMNS = 8 * LANES;
 

@@ -122,6 +122,17 @@ def test_batch_norm_and_what_follows_it_equal_plain_arithmetic(shape, affine, ad
         np.testing.assert_allclose(one, other, rtol=0, atol=4e-6 * max(np.abs(other).max(), 1))
 
 
+def test_half_numbers_are_normalized_added_and_rectified_in_single_and_rounded_once():
+    @jax.jit
+    def run(x, more):
+        return kernels.rectified(kernels.plus(kernels.batch_norm(x)[0], more), 0.2)
+
+    x, more = (jnp.asarray(draw(4, 7, 21, loc=loc), jnp.bfloat16) for loc in (0.0, 1.0))
+    found, single = run(x, more), run(x.astype("float32"), more.astype("float32"))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, single.astype(jnp.bfloat16))
+
+
 @pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 def test_what_follows_batch_norm_is_done_in_the_same_pass():
     def loss(x, more):
