@@ -13,7 +13,7 @@ from lamina.core.errors import ShapeError
 from lamina.core.registry import register
 from lamina.core.scores import set_scores
 from lamina.core.state import Array
-from lamina.kernels.normalization import rectified
+from lamina.kernels.batch_normalization import rectified
 
 
 def _exact(x: Array) -> Array:

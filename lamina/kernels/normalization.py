@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,12 @@ import numpy as np
 from jax import lax
 
 from lamina.core.errors import ShapeError
-from lamina.core.notes import Notes
 from lamina.core.typing import Array, Float, Real, Shaped
 from lamina.kernels.operation import Operation, call
-from lamina.kernels.slopes import activate, undo
 
 
-def _exact(x: Array) -> Array:
+def widened(x: Array) -> Array:
+    """``x`` in at least single precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -54,7 +53,7 @@ def moments(
     >>> mean.tolist(), variance.tolist()
     ([[2.0]], [[1.0]])
     """
-    x, axes = _exact(x), tuple(axes)
+    x, axes = widened(x), tuple(axes)
     if mask is None:
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean(jnp.square(x - mean), axes, keepdims=True)
@@ -86,7 +85,7 @@ def standardize(
     factor = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
     if gamma is not None:
         factor = factor * gamma.astype(factor.dtype)
-    result = (_exact(x) - mean) * factor
+    result = (widened(x) - mean) * factor
     if beta is not None:
         result = result + beta.astype(result.dtype)
     return result.astype(x.dtype)
@@ -123,95 +122,9 @@ def layer_norm(
     """
     axes = positive_axes(axis, x.ndim)
     if axes == (x.ndim - 1,):
-        return LAYER_NORM(x, *_of_columns(x, gamma, beta), epsilon=float(epsilon), centered=True)
+        return LAYER_NORM(x, *of_columns(x, gamma, beta), epsilon=float(epsilon), centered=True)
     mean, variance = moments(x, axes)
     return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
-
-
-class BatchNormalized(NamedTuple):
-    """How an array was made by :func:`batch_norm`: of ``x``, with the mean and variance of its channels."""
-
-    x: Array
-    gamma: Array
-    beta: Array
-    mean: Array
-    variance: Array
-    epsilon: float
-
-    def finished(self, more: Array | None = None, slope: float = 1.0) -> Array:
-        """The result, after ``more`` was added to it and what is below zero was multiplied by ``slope``."""
-        more = jnp.zeros(0, self.x.dtype) if more is None else more
-        mean, variance = lax.stop_gradient((self.mean, self.variance))  # the gradient of x counts them in
-        settings = {"epsilon": float(self.epsilon), "slope": float(slope)}
-        return BATCH_NORM(self.x, self.gamma, self.beta, mean, variance, more, **settings)
-
-
-#: what made arrays, as long as a program is traced: the array that was normalized, and what was added to it
-_made = Notes()
-
-
-def batch_norm(
-    x: Float[Array, "*shape"],
-    gamma: Real[Array, " channels"] | None = None,
-    beta: Real[Array, " channels"] | None = None,
-    epsilon: float = 1e-3,
-) -> tuple[Float[Array, "*shape"], Float[Array, " channels"], Float[Array, " channels"]]:
-    """Normalize each channel over all other axes.
-
-    What :func:`plus` and :func:`rectified` make of the result is done in the same pass over memory.
-
-    Args:
-        x: shape ``(..., channels)``.
-        gamma: what to multiply by, shape ``(channels,)``.
-        beta: what to add, likewise.
-        epsilon: added to the variance.
-
-    Returns:
-        What has the shape of ``x``, and mean and variance of each channel, ``(channels,)`` each.
-
-    Ioffe and Szegedy (2015), https://arxiv.org/abs/1502.03167
-
-    >>> y, mean, variance = batch_norm(jnp.array([[1.0, 5.0], [3.0, 5.0]]), epsilon=1.0)
-    >>> mean.tolist(), variance.tolist(), y[:, 1].tolist()
-    ([2.0, 5.0], [1.0, 0.0], [0.0, 0.0])
-    """
-    mean, variance = BATCH_MOMENTS(x)
-    normalized = BatchNormalized(x, *_of_columns(x, gamma, beta), mean, variance, epsilon)
-    return _noted(normalized.finished(), normalized, None), mean, variance
-
-
-def plus(x: Shaped[Array, "*shape"], y: Shaped[Array, "*others"]) -> Shaped[Array, "*result"]:
-    """``x + y``, where possible while one of them is normalized.
-
-    >>> plus(jnp.array([1.0]), jnp.array([2.0])).tolist()
-    [3.0]
-    """
-    for one, other in ((x, y), (y, x)):
-        normalized, more = _made.read(one) or (None, None)
-        if normalized is not None and more is None and one.shape == other.shape and one.dtype == other.dtype:
-            return _noted(x + y, normalized, other)
-    return x + y
-
-
-def rectified(x: Shaped[Array, "*shape"], slope: float = 0.0) -> Shaped[Array, "*shape"]:
-    """``x``, but ``slope * x`` where it is below zero; where possible while it is normalized.
-
-    >>> rectified(jnp.array([-2.0, 3.0]), 0.5).tolist()
-    [-1.0, 3.0]
-    """
-    if not isinstance(slope, int | float):
-        return jax.nn.leaky_relu(x, slope)
-    normalized, more = _made.read(x) or (None, None)
-    if normalized is not None:
-        return normalized.finished(more, slope)
-    return jax.nn.leaky_relu(x, slope) if slope else jax.nn.relu(x)
-
-
-def _noted(result: Array, normalized: BatchNormalized, more: Array | None) -> Array:
-    # Not outside compiled code, which computes what is not used, and where arrays would live as long as the result does.
-    if isinstance(result, jax.core.Tracer):
-        _made.write(result, (normalized, more))
-    return result
 
 
 def rms_norm(
@@ -233,9 +146,9 @@ def rms_norm(
     >>> rms_norm(jnp.array([[3.0, -3.0]]), epsilon=0.0).tolist()
     [[1.0, -1.0]]
     """
-    axes, exact = positive_axes(axis, x.ndim), _exact(x)
+    axes, exact = positive_axes(axis, x.ndim), widened(x)
     if axes == (x.ndim - 1,):
-        return LAYER_NORM(x, *_of_columns(x, scale, None), epsilon=float(epsilon), centered=False)
+        return LAYER_NORM(x, *of_columns(x, scale, None), epsilon=float(epsilon), centered=False)
     mean_square = jnp.mean(jnp.square(exact), axes, keepdims=True)
     result = exact * lax.rsqrt(mean_square + jnp.asarray(epsilon, exact.dtype))
     if scale is not None:
@@ -287,109 +200,68 @@ def unit_norm(
     Array([[0.6, 0.8],
            [0. , 0. ]], dtype=float32)
     """
-    exact = _exact(x)
+    exact = widened(x)
     square = jnp.sum(jnp.square(exact), positive_axes(axis, x.ndim), keepdims=True)
     # the bound is put on the square, so that the gradient at zero is finite
     return (exact * lax.rsqrt(jnp.maximum(square, jnp.asarray(epsilon**2, exact.dtype)))).astype(x.dtype)
 
 
-def _of_columns(x: Array, gamma: Array | None, beta: Array | None) -> tuple[Array, Array]:
+def of_columns(x: Array, gamma: Array | None, beta: Array | None) -> tuple[Array, Array]:
     """Scale and offset of the columns in the precision of the computation, empty where there is none."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     return tuple(jnp.zeros(0, dtype) if v is None else v.astype(dtype) for v in (gamma, beta))  # type: ignore[return-value]
 
 
-def _affine(normal: Array, gamma: Array, beta: Array) -> Array:
+def affine(normal: Array, gamma: Array, beta: Array) -> Array:
+    """``normal`` times ``gamma`` plus ``beta``, of which an empty one is none."""
     normal = normal * gamma if gamma.size else normal
     return normal + beta if beta.size else normal
 
 
 def _layer_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered: bool) -> tuple[Array, Array, Array]:
     """The result, and mean and inverse deviation of each row."""
-    exact = _exact(x)
+    exact = widened(x)
     mean = jnp.mean(exact, -1, keepdims=True) if centered else jnp.zeros((*x.shape[:-1], 1), exact.dtype)
     square = jnp.mean(jnp.square(exact - mean), -1, keepdims=True)
     scale = lax.rsqrt(square + jnp.asarray(epsilon, exact.dtype))
-    return _affine((exact - mean) * scale, gamma, beta).astype(x.dtype), mean[..., 0], scale[..., 0]
+    return affine((exact - mean) * scale, gamma, beta).astype(x.dtype), mean[..., 0], scale[..., 0]
 
 
 def _layer_norm_gradient(
     x: Array, gamma: Array, mean: Array, scale: Array, gradient: Array, *, centered: bool
 ) -> tuple[Array, Array, Array]:
-    scale, given, rows = scale[..., None], _exact(gradient), tuple(range(x.ndim - 1))
-    normal = (_exact(x) - mean[..., None]) * scale
+    scale, given, rows = scale[..., None], widened(gradient), tuple(range(x.ndim - 1))
+    normal = (widened(x) - mean[..., None]) * scale
     weighted = given * gamma if gamma.size else given
     change = weighted - normal * jnp.mean(weighted * normal, -1, keepdims=True)
     change = change - jnp.mean(weighted, -1, keepdims=True) if centered else change
     return (change * scale).astype(x.dtype), jnp.sum(given * normal, rows), jnp.sum(given, rows)
 
 
-def _batch_moments(x: Array) -> tuple[Array, Array]:
-    mean, variance = moments(x, range(x.ndim - 1))
-    return mean.reshape(-1), variance.reshape(-1)
-
-
-def _batch_moments_backward(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Array]:
-    (x,), (mean, _), (mean_given, variance_given) = primals, results, gradients
-    count = x.size // x.shape[-1]
-    return [((mean_given + 2 * variance_given * (_exact(x) - mean)) / count).astype(x.dtype)]
-
-
-def _batch_norm(
-    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, more: Array, *, epsilon: float, slope: float
-) -> Array:
-    # Those given are these; but derivatives, of any order, are to count in that they depend on x.
-    mean, variance = _batch_moments(x)
-    scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
-    y = _affine((_exact(x) - mean) * scale, gamma, beta)
-    return activate(y, _exact(more), slope).astype(x.dtype)
-
-
-def _batch_norm_gradient(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    mean: Array,
-    variance: Array,
-    gradient: Array,
-    *,
-    epsilon: float,
-    slope: float,
-) -> tuple[Array, Array, Array]:
-    rows, given, deviation = tuple(range(x.ndim - 1)), _exact(gradient), _exact(x) - mean
-    scale = lax.rsqrt(variance + jnp.asarray(epsilon, variance.dtype))
-    given = undo(given, _affine(deviation * scale, gamma, beta), slope)
-    total, projected = jnp.sum(given, rows), jnp.sum(given * deviation, rows)
-    weight, count = scale * gamma if gamma.size else scale, x.size // x.shape[-1]
-    change = given * weight - (deviation * jnp.square(scale) * projected + total) * weight / count
-    return change.astype(x.dtype), projected * scale, total
-
-
-def _native_supports(x: Any, *others: Any, **settings: Any) -> bool:
+def native_supports(x: Any, *others: Any, **settings: Any) -> bool:
+    """Whether the native kernels take an array like ``x``."""
     return x.dtype == "float32" and x.size > 0
 
 
-def _shapes(x: Array, *others: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
+def shapes(x: Array, *others: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
+    """Shape and dtype of a native result like ``x``, and of others of the shapes given."""
     return [jax.ShapeDtypeStruct(shape, "float32") for shape in (x.shape, *others)]
 
 
 def _layer_norm_native(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered: bool) -> Any:
     rows = x.shape[:-1]
     return call(
-        "layer_norm", _shapes(x, rows, rows), x, gamma, beta, epsilon=np.float32(epsilon), centered=bool(centered)
+        "layer_norm", shapes(x, rows, rows), x, gamma, beta, epsilon=np.float32(epsilon), centered=bool(centered)
     )
 
 
-def _columns_native(target: str, x: Array, *arrays: Array, **settings: Any) -> Any:
+def columns_native(target: str, x: Array, *arrays: Array, **settings: Any) -> Any:
+    """A native kernel that gives an array like ``x`` and two with a number for each column."""
     settings = {name: np.float32(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return call(target, _shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
+    return call(target, shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
 
 
-def _batch_norm_native(x: Array, *arrays: Array, epsilon: float, slope: float) -> Array:
-    return call("batch_norm", _shapes(x)[0], x, *arrays, epsilon=np.float32(epsilon), slope=np.float32(slope))
-
-
-def _sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
+def sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
     """Gradients of what was there; empty for what was not."""
     return [g if p.size else p for p, g in zip(primals, gradients, strict=True)]
 
@@ -398,7 +270,7 @@ def _layer_norm_backward(
     primals: Any, residuals: Any, gradients: Any, wanted: Any, *, epsilon: float, centered: bool
 ) -> list[Array]:
     x, gamma, _ = primals
-    return _sized(primals, LAYER_NORM_GRADIENT(x, gamma, *residuals, *gradients, centered=centered))
+    return sized(primals, LAYER_NORM_GRADIENT(x, gamma, *residuals, *gradients, centered=centered))
 
 
 def _layer_norm_forward(*primals: Array, **settings: Any) -> tuple[Array, Any]:
@@ -406,22 +278,12 @@ def _layer_norm_forward(*primals: Array, **settings: Any) -> tuple[Array, Any]:
     return y, residuals
 
 
-def _batch_norm_backward(
-    primals: Any, results: Any, gradients: Any, wanted: Any, *, epsilon: float, slope: float
-) -> list[Array | None]:
-    (x, gamma, beta, mean, variance, more), (y,), (given,) = primals, results, gradients
-    if more.size:  # whose gradient is that in front of the activation
-        given, slope = undo(given, y, slope), 1.0
-    found = BATCH_NORM_GRADIENT(x, gamma, beta, mean, variance, given, epsilon=epsilon, slope=slope)
-    return [*_sized((x, gamma, beta), found), None, None, given if more.size else more]
-
-
 LAYER_NORM = Operation(
     "layer_norm",
     lambda *arrays, **settings: _layer_norm(*arrays, **settings)[0],
     native=lambda *arrays, **settings: _layer_norm_native(*arrays, **settings)[0],
     targets=["layer_norm"],
-    supports=_native_supports,
+    supports=native_supports,
     forward=_layer_norm_forward,
     backward=_layer_norm_backward,
 )
@@ -431,38 +293,13 @@ LAYER_NORM_FORWARD = Operation(
     multiple=True,
     native=_layer_norm_native,
     targets=["layer_norm"],
-    supports=_native_supports,
+    supports=native_supports,
 )
 LAYER_NORM_GRADIENT = Operation(
     "layer_norm_gradient",
     _layer_norm_gradient,
     multiple=True,
-    native=functools.partial(_columns_native, "layer_norm_gradient"),
+    native=functools.partial(columns_native, "layer_norm_gradient"),
     targets=["layer_norm_gradient"],
-    supports=_native_supports,
-)
-BATCH_MOMENTS = Operation(
-    "batch_moments",
-    _batch_moments,
-    multiple=True,
-    native=lambda x: call("batch_moments", _shapes(x, x.shape[-1:], x.shape[-1:])[1:], x),
-    targets=["batch_moments"],
-    supports=_native_supports,
-    backward=_batch_moments_backward,
-)
-BATCH_NORM = Operation(
-    "batch_norm",
-    _batch_norm,
-    native=_batch_norm_native,
-    targets=["batch_norm"],
-    supports=_native_supports,
-    backward=_batch_norm_backward,
-)
-BATCH_NORM_GRADIENT = Operation(
-    "batch_norm_gradient",
-    _batch_norm_gradient,
-    multiple=True,
-    native=functools.partial(_columns_native, "batch_norm_gradient"),
-    targets=["batch_norm_gradient"],
-    supports=_native_supports,
+    supports=native_supports,
 )

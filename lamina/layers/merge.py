@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
-from lamina.kernels.normalization import plus, unit_norm
+from lamina.kernels.batch_normalization import plus
+from lamina.kernels.normalization import unit_norm
 from lamina.layers.base import Layer, layer
 
 __all__ = [

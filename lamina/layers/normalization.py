@@ -11,6 +11,7 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.kernels import normalization as kernels
+from lamina.kernels.batch_normalization import batch_norm
 from lamina.layers.base import InputSpec, Layer, layer
 
 __all__ = [
@@ -209,7 +210,7 @@ class BatchNormalization(_Affine):
         channels = kernels.positive_axes(self.axis, inputs.ndim)
         gamma, beta = self.scale_and_offset()
         if training and self.trainable and mask is None and not self.renorm and channels == (inputs.ndim - 1,):
-            result, mean, variance = kernels.batch_norm(inputs, gamma, beta, self.epsilon)
+            result, mean, variance = batch_norm(inputs, gamma, beta, self.epsilon)
             _follow(self.moving_mean, mean, self.momentum)
             _follow(self.moving_variance, variance, self.momentum)
             return result

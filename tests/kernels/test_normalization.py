@@ -8,6 +8,7 @@ import pytest
 from lamina import native
 from lamina.core.errors import ShapeError
 from lamina.kernels import normalization as kernels
+from lamina.kernels.batch_normalization import batch_norm, plus, rectified
 
 
 def draw(*shape, loc=0.0):
@@ -99,9 +100,9 @@ def test_batch_norm_and_what_follows_it_equal_plain_arithmetic(shape, affine, ad
     gamma, beta = draw(2, shape[-1]) + 0.5 if affine else (None, None)
 
     def mine(x, more, gamma, beta):
-        y, *moments = kernels.batch_norm(x, gamma, beta, 0.1)
-        y = kernels.plus(more, y) if added else y
-        return y if slope is None else kernels.rectified(y, slope), *moments
+        y, *moments = batch_norm(x, gamma, beta, 0.1)
+        y = plus(more, y) if added else y
+        return y if slope is None else rectified(y, slope), *moments
 
     def plain(x, more, gamma, beta):
         mean, variance = (value.reshape(-1) for value in kernels.moments(x, range(x.ndim - 1)))
@@ -125,7 +126,7 @@ def test_batch_norm_and_what_follows_it_equal_plain_arithmetic(shape, affine, ad
 def test_half_numbers_are_normalized_added_and_rectified_in_single_and_rounded_once():
     @jax.jit
     def run(x, more):
-        return kernels.rectified(kernels.plus(kernels.batch_norm(x)[0], more), 0.2)
+        return rectified(plus(batch_norm(x)[0], more), 0.2)
 
     x, more = (jnp.asarray(draw(4, 7, 21, loc=loc), jnp.bfloat16) for loc in (0.0, 1.0))
     found, single = run(x, more), run(x.astype("float32"), more.astype("float32"))
@@ -136,8 +137,8 @@ def test_half_numbers_are_normalized_added_and_rectified_in_single_and_rounded_o
 @pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 def test_what_follows_batch_norm_is_done_in_the_same_pass():
     def loss(x, more):
-        y, mean, variance = kernels.batch_norm(x)
-        return jnp.sum(jnp.square(kernels.rectified(kernels.plus(y, more)))), (mean, variance)
+        y, mean, variance = batch_norm(x)
+        return jnp.sum(jnp.square(rectified(plus(y, more)))), (mean, variance)
 
     x = jnp.ones((4, 8, 8, 16))
     program = jax.jit(jax.grad(loss, has_aux=True)).lower(x, x).compile().as_text()

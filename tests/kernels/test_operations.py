@@ -11,7 +11,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import adam, convolution, crossentropy, dense, normalization, pooling
+from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels.operation import Operation
 
@@ -101,8 +101,8 @@ CASES = [
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": False}, [(300, 8), (8,), (0,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
-    (normalization.BATCH_MOMENTS, {}, [(2, 13, 12, 21)]),
-    (normalization.BATCH_MOMENTS, {}, [(300, 3)]),
+    (batch_normalization.BATCH_MOMENTS, {}, [(2, 13, 12, 21)]),
+    (batch_normalization.BATCH_MOMENTS, {}, [(300, 3)]),
 ]
 NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 
