@@ -1,4 +1,4 @@
-"""A dense layer, natively where it has many rows, one, or little to do; XLA's own products elsewhere."""
+"""A dense layer: forward natively, back where it has some rows or little to do; XLA's own products elsewhere."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import activate, undo
 
-#: rows from which on the native gradient of a kernel is faster than XLA's, and from which on the other two products are
+#: rows from which on the native gradient of a kernel is faster than XLA's, and from which on that of the input is
 ENOUGH_ROWS, MANY_ROWS = 8, 32
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17
@@ -59,7 +59,7 @@ def _rows(x: Array) -> Array:
 
 
 def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others) and (_count(x) == 1 or _count(x) >= MANY_ROWS or _is_small(x, kernel))
+    return _floats(x, kernel, *others)
 
 
 def _is_small(x: Any, kernel: Any) -> bool:
@@ -108,8 +108,8 @@ def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *,
     return _back(undo(gradient, result, slope), kernel, back), *found[1:3]
 
 
-def _gradient_supports(x: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, *others) and (_count(x) >= ENOUGH_ROWS or _supports(x, *others))
+def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
+    return _floats(x, kernel, *others) and (len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel))
 
 
 DENSE = Operation("dense", _portable, native=_native, targets=["dense"], supports=_supports, backward=_gradients)

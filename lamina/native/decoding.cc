@@ -48,7 +48,7 @@ void normalize(const float* from, const float* scale, const float* offset, int64
 
 // out = rows * matrix, of whole vectors
 void product(Places rows, Places matrix, int64_t count, int64_t depth, int64_t columns, Rows<float> out) {
-  if (count == 1) return row_product<0>(rows.values, matrix, depth, 0, columns / LANES, out.values);
+  if (count == 1) return row_product(rows.values, matrix, depth, columns / LANES, out.values);
   multiply<Contiguous::ROWS>(rows, matrix, count, depth, columns / LANES, out, false);
 }
 

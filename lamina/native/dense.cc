@@ -18,8 +18,6 @@ constexpr int64_t WORTH_WAKING = 1 << 20, WORTH_HANDING = 1 << 17;
 constexpr int64_t MANY_ROWS = 32;
 // For the gradient of a matrix that does not stay in the cache, so many rows are worked on at once.
 constexpr int64_t ROWS_AT_ONCE = 256;
-// For one row, so many columns are a thread's part.
-constexpr int64_t COLUMNS = 8 * LANES;
 
 // How many parts the gradient of a kernel is worked on in.
 int64_t parts_of_kernel(int64_t inputs, int64_t threads) {
@@ -66,41 +64,43 @@ void large_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
   parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<false>(kernel, task); });
 }
 
-// activated(x kernel + bias)
+// activated(x kernel + bias), of few rows. Threads share the rows of a large kernel: if each read half of every row, only half of
+// the places of its cache could hold them.
+void small_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
+  int64_t rows = product.rows, inputs = product.depth, outputs = product.columns, numbers = inputs * outputs;
+  int64_t whole = outputs / LANES * LANES, rest = outputs - whole, padded = vectors(outputs) * LANES;
+  int64_t parts = numbers >= WORTH_HANDING ? PARTS : 1;
+  Scratch scratch(parts * rows * padded, true);
+  float* sums = scratch.take(parts * rows * padded);
+  auto body = [&](int64_t part) {
+    int64_t begin = share(inputs, part, parts), depth = share(inputs, part + 1, parts) - begin;
+    const float *left = product.left + begin, *right = kernel + begin * outputs;
+    Rows<float> to{sums + part * rows * padded, padded};
+    if (rows == 1)
+      row_product(left, {right, outputs}, depth, outputs / LANES, to.values);
+    else
+      multiply<Contiguous::ROWS>({left, inputs}, {right, outputs}, rows, depth, outputs / LANES, to, false);
+    if (rest == 0) return;
+    Scratch scratch(depth * LANES);  // for the columns that fill no vector
+    float* columns = scratch.take(depth * LANES);
+    for (int64_t k = 0; k < depth; k++) store(columns + k * LANES, load(right + k * outputs + whole, rest));
+    multiply<Contiguous::ROWS>({left, inputs}, {columns, LANES}, rows, depth, 1, {to.values + whole, padded}, false);
+  };
+  parallel_for(pool, parts, body, parts, numbers < WORTH_WAKING);
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t n = 0; n < outputs; n += LANES) {
+      Vector total = product.finish.bias ? load(product.finish.bias + n, outputs - n) : Vector{};
+      for (int64_t part = 0; part < parts; part++) total += load(sums + (part * rows + row) * padded + n);
+      store(product.out + row * outputs + n, activated(total, product.finish.slope), outputs - n);
+    }
+}
+
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
-  if (rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS) {
-    Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};
-    large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish}, kernel.typed_data());
-    return ffi::Error::Success();
-  }
-  int64_t whole = outputs / LANES, rest = outputs % LANES, count = vectors(outputs);
-  bool large = inputs * outputs >= WORTH_HANDING, awake = inputs * outputs < WORTH_WAKING;
-  int64_t parts = large ? std::min((outputs + COLUMNS - 1) / COLUMNS, pool.num_threads()) : 1;
-  auto body = [&](int64_t part) {
-    int64_t begin = share(count, part, parts), end = share(count, part + 1, parts), valid = std::min(end, whole);
-    Scratch scratch((inputs + rows) * LANES);
-    const float* given = x.typed_data();
-    float *values = out->typed_data(), *columns = scratch.take(inputs * LANES), *sums = scratch.take(rows * LANES);
-    Rows<const float> right{kernel.typed_data(), outputs};
-    if (rows == 1)
-      row_product<4>(given, right, inputs, begin, valid, values);
-    else
-      multiply<Contiguous::ROWS>({given, inputs}, {right.values + begin * LANES, outputs}, rows, inputs, valid - begin,
-                                 {values + begin * LANES, outputs}, false);
-    if (end > whole) {  // the columns that fill no vector
-      for (int64_t k = 0; k < inputs; k++) store(columns + k * LANES, load(right.values + k * outputs + whole * LANES, rest));
-      multiply<Contiguous::ROWS>({given, inputs}, {columns, LANES}, rows, inputs, 1, {sums, LANES}, false);
-    }
-    for (int64_t row = 0; row < rows; row++)
-      for (int64_t v = begin; v < end; v++) {
-        float* to = values + row * outputs + v * LANES;
-        Vector sum = v < whole ? load(to) : load(sums + row * LANES);
-        if (bias.element_count()) sum += load(bias.typed_data() + v * LANES, outputs - v * LANES);
-        store(to, activated(sum, slope), outputs - v * LANES);
-      }
-  };
-  parallel_for(pool, parts, body, parts, awake);
+  Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};
+  Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish};
+  bool large = rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS;
+  large ? large_dense(pool, product, kernel.typed_data()) : small_dense(pool, product, kernel.typed_data());
   return ffi::Error::Success();
 }
 

@@ -80,11 +80,11 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
   for (int64_t i = 1; i < threads; i++) {
     if (watch.hand(help)) continue;
     if (!awake)
-      pool.Schedule([help, &watch] {
-        if (help()) watch.look_out();
+      pool.Schedule([help, &watch, threads] {
+        if (help()) watch.look_out(threads - 1);
       });
     else if (again)
-      pool.Schedule([&watch] { watch.look_out(); });
+      pool.Schedule([&watch, threads] { watch.look_out(threads - 1); });
   }
   job->work(false);
   job->wait(phases * parts);

@@ -15,23 +15,19 @@ using Places = Rows<const float>;
 // So many vectors of a row of the matrix are read in one go.
 constexpr int RUN = REGISTERS == 32 ? 16 : 8;
 
-// The whole vectors of columns from `begin` to `end` of one row: out = row * kernel. The kernel is fetched into the nearest cache
-// AHEAD rows before it is needed, which pays where it comes from far.
-template <int64_t AHEAD>
-void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t begin, int64_t end, float* out) {
+// out = row * kernel, of so many whole vectors of columns.
+inline void row_product(const float* row, Rows<const float> kernel, int64_t depth, int64_t vectors, float* out) {
   auto run = [&](auto width) {
     constexpr int WIDTH = width;
-    for (; begin + WIDTH <= end; begin += WIDTH) {
-      const float* from = kernel.values + begin * LANES;
+    for (; vectors >= WIDTH; vectors -= WIDTH, kernel.values += WIDTH * LANES, out += WIDTH * LANES) {
+      const float* from = kernel.values;
       Vector total[WIDTH]{};
       for (int64_t k = 0; k < depth; k++, from += kernel.step) {
-#pragma GCC unroll 16
-        for (int j = 0; AHEAD && j < WIDTH; j++) __builtin_prefetch(from + AHEAD * kernel.step + j * LANES);
         Vector value = all(row[k]);
 #pragma GCC unroll 16
         for (int j = 0; j < WIDTH; j++) total[j] += value * load(from + j * LANES);
       }
-      for (int j = 0; j < WIDTH; j++) store(out + (begin + j) * LANES, total[j]);
+      for (int j = 0; j < WIDTH; j++) store(out + j * LANES, total[j]);
     }
   };
   run(std::integral_constant<int, RUN>{});

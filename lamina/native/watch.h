@@ -34,19 +34,21 @@ class Watch {
     return *watch;
   }
 
-  // Hands a task to a thread that looks out; false if there is none.
+  // Hands a task to a thread on watch, which may have another one to do first; false if there is none for it.
   bool hand(const Task& task) {
-    if (looking_.load() == 0) return false;
+    if (on_watch_.load() == 0) return false;
     std::lock_guard<std::mutex> lock(mutex_);
-    if (static_cast<int64_t>(tasks_.size()) >= looking_.load()) return false;
+    if (static_cast<int64_t>(tasks_.size()) >= on_watch_.load()) return false;
     tasks_.push_back(task);
     count_.store(tasks_.size());
     return true;
   }
 
-  // Looks out for tasks and does them, until there was none for a while or one says so.
-  void look_out() {
-    for (Task task = next(); task && task();) task = next();
+  // Looks out for tasks and does them, until there was none for a while or one says so. No more than `most` threads do.
+  void look_out(int64_t most) {
+    if (on_watch_.fetch_add(1) < most)
+      while (do_next()) {}
+    on_watch_.fetch_sub(1);
   }
 
   // Whether it was asked a moment ago already.
@@ -56,22 +58,23 @@ class Watch {
   }
 
  private:
-  Task next() {
-    looking_.fetch_add(1);
+  bool do_next() {
     auto end = Clock::now() + LOOK_OUT;
     for (int64_t looks = 1; count_.load() == 0 && (looks % 16 || Clock::now() < end); looks++) rest(looks);
-    std::lock_guard<std::mutex> lock(mutex_);
-    looking_.fetch_sub(1);
-    if (tasks_.empty()) return nullptr;
-    Task task = std::move(tasks_.back());
-    tasks_.pop_back();
-    count_.store(tasks_.size());
-    return task;
+    Task task;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (tasks_.empty()) return false;
+      task = std::move(tasks_.back());
+      tasks_.pop_back();
+      count_.store(tasks_.size());
+    }
+    return task();
   }
 
   std::mutex mutex_;
   std::vector<Task> tasks_;
-  std::atomic<int64_t> looking_{0}, count_{0}, asked_{0};
+  std::atomic<int64_t> on_watch_{0}, count_{0}, asked_{0};
 };
 
 }  // namespace lamina
