@@ -54,6 +54,18 @@ struct Reach {
       : first(first * stride - pad), count((count - 1) * stride + (size - 1) * dilation + 1) {}
 };
 
+// An inner place. It is moved on, as divisions take longer than what is done at a place.
+struct Place {
+  int64_t image, row, column;
+
+  void advance(const Geometry& g) {
+    if (++column < g.columns) return;
+    column = 0;
+    if (++row < g.rows) return;
+    row = 0, image++;
+  }
+};
+
 // How many bands of rows a picture is cut into, so that few pictures keep all threads busy.
 int64_t bands(const ffi::ThreadPool& pool, int64_t batch, int64_t rows) {
   int64_t wanted = 4 * pool.num_threads();
@@ -88,13 +100,14 @@ void scatter(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const Pane
       if (gradient.result) gradient.copy(from, count * g.filters, copy), given = copy;
       for (int64_t i = 0; i < count; i++) seen[i] = given + i * g.filters, out[i] = sent + i * breadth;
       product(seen.data(), out.data(), count, {0}, g.filters, weights);
-      for (int64_t i = 0; i < count; i++)
+      Place place{image, row, 0};
+      for (int64_t i = 0; i < count; i++, place.advance(g))
         for (int64_t ky = 0; ky < g.kernel_height; ky++) {
-          int64_t y = (row + i / g.columns) * g.stride_y - g.top + ky * g.dilation_y;
+          int64_t y = place.row * g.stride_y - g.top + ky * g.dilation_y;
           if (y < first || y >= end) continue;
           const float* value = out[i] + ky * g.kernel_width * g.channels;
           for (int64_t kx = 0; kx < g.kernel_width; kx++, value += g.channels) {
-            int64_t x = i % g.columns * g.stride_x - g.left + kx * g.dilation_x;
+            int64_t x = place.column * g.stride_x - g.left + kx * g.dilation_x;
             if (x < 0 || x >= g.width) continue;
             float* to = total + ((y - first) * g.width + x) * g.channels;
             for (int64_t c = 0; c < g.channels; c++) to[c] += value[c];
@@ -177,6 +190,8 @@ void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
     std::vector<Panels> weights;
   };
   auto floor_div = [](int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); };
+  // how far the next place of a phase is from one
+  auto ahead = [](int64_t place, int64_t phase, int64_t stride) { return (phase - place % stride + stride) % stride; };
   std::vector<Phase> phases(g.stride_y * g.stride_x);
   int64_t low_row = 0, high_row = 0, low_column = 0, high_column = 0;
   for (int64_t py = 0; py < g.stride_y; py++)
@@ -220,14 +235,12 @@ void backward_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
         for (const Tap& tap : phase.taps) runs.push_back(tap.row * window.row_length + tap.column * g.filters);
         for (int64_t group = 0; group < g.groups; group++) {
           seen.clear(), out.clear();
-          for (int64_t y = first; y < end; y++) {
-            if ((y + g.top) % g.stride_y != py) continue;
-            for (int64_t x = 0; x < g.width; x++) {
-              if ((x + g.left) % g.stride_x != px) continue;
-              int64_t row = (y + g.top) / g.stride_y - row_first, column = (x + g.left) / g.stride_x - column_first;
-              seen.push_back(window.values + row * window.row_length + column * g.filters + group * filters);
-              out.push_back(outer + ((image * g.height + y) * g.width + x) * g.channels + group * channels);
-            }
+          for (int64_t y = first + ahead(first + g.top, py, g.stride_y); y < end; y += g.stride_y) {
+            int64_t x = ahead(g.left, px, g.stride_x), row = (y + g.top) / g.stride_y - row_first;
+            const float* from = window.values + row * window.row_length + group * filters;
+            float* to = outer + g.outer_at(image, y, 0) + group * channels;
+            for (int64_t column = (x + g.left) / g.stride_x - column_first; x < g.width; x += g.stride_x, column++)
+              seen.push_back(from + column * g.filters), out.push_back(to + x * g.channels);
           }
           Finish last{finish.bias ? finish.bias + group * channels : nullptr, finish.slope};
           if (!seen.empty()) product(seen.data(), out.data(), seen.size(), runs, filters, phase.weights[group], last);
@@ -274,9 +287,10 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
         int64_t some = std::min(PLACES, end - first), at = (image * count + first) * g.filters;
         for (int64_t group = 0; group < g.groups; group++) {
           seen.clear();
-          for (int64_t p = first; p < first + some; p++)
-            seen.push_back(windows[p / count].values + p % count / g.columns * g.stride_y * row_length +
-                           p % count % g.columns * g.stride_x * g.channels + group * channels);
+          Place place{first / count, first % count / g.columns, first % g.columns};
+          for (int64_t p = 0; p < some; p++, place.advance(g))
+            seen.push_back(windows[place.image].values + place.row * g.stride_y * row_length +
+                           place.column * g.stride_x * g.channels + group * channels);
           const float* right = gradient.gradient + at + group * filters;
           if (copied) {
             if (filters == step && g.groups == 1) {
