@@ -304,9 +304,12 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
             right = copy;
           }
           if (bias) {
-            float* total = &biases[part][group * filters];
-            for (int64_t p = 0; p < some; p++)
-              for (int64_t k = 0; k < filters; k++) total[k] += right[p * step + k];
+            float* to = &biases[part][group * filters];
+            for (int64_t k = 0; k < filters; k += LANES) {
+              Vector total = load(to + k, filters - k);
+              for (int64_t p = 0; p < some; p++) total += load(right + p * step + k);
+              store(to + k, total, filters - k);
+            }
           }
           add_outer(seen.data(), places, right, step, some, totals[part][group]);
         }
