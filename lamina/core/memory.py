@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 #: glibc's names for what is set: the numbers of mallopt's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
@@ -62,7 +63,8 @@ def arrived(data: Any) -> Any:
 
     A program whose data is still being copied runs in another thread, and the next one beside it, with memory of its own.
     """
-    if jax.default_backend() != "cpu" or all(leaf.nbytes <= COPIED_AT_ONCE for leaf in jax.tree.leaves(data)):
+    large = any(isinstance(leaf, np.ndarray) and leaf.nbytes > COPIED_AT_ONCE for leaf in jax.tree.leaves(data))
+    if not large or jax.default_backend() != "cpu":
         return data
     return jax.block_until_ready(jax.device_put(data))
 

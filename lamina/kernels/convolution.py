@@ -8,6 +8,7 @@ from lamina.core.loops import in_loop
 from lamina.core.typing import Array, Real
 from lamina.kernels.convolution_operations import CONVOLUTION, OUTER
 from lamina.kernels.dense import dense
+from lamina.kernels.joined_convolution import JOINED_CONVOLUTION, parts_of
 
 Sizes = int | Sequence[int]
 Pads = list[tuple[int, int]]
@@ -81,6 +82,8 @@ def conv(
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
     pads = tuple(pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation))
     arrays = _of_one_type(x, kernel, bias)
+    if parts := parts_of(x, kernel, strides, dilation, groups):
+        return JOINED_CONVOLUTION(*parts, *arrays[1:], pads=pads, looped=in_loop(), slope=float(slope))
     if {*kernel.shape[:-2], *strides, groups} == {1} and not any(map(any, pads)):
         return dense(arrays[0], arrays[1].reshape(kernel.shape[-2:]), None if bias is None else arrays[2], slope)
     geometry = {"strides": strides, "pads": pads, "dilation": dilation, "groups": groups, "looped": in_loop()}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
+from lamina.kernels import joined_convolution
 from lamina.kernels.batch_normalization import plus
 from lamina.kernels.normalization import unit_norm
 from lamina.layers.base import Layer, layer
@@ -211,7 +212,7 @@ class Concatenate(_Merge):
                 raise self.misfit(shapes, f"inputs that differ in length along axis {self.axis} only")
 
     def merge(self, inputs: list[Array], masks: Sequence[Array | None]) -> Array:
-        return jnp.concatenate(inputs, self.axis)
+        return joined_convolution.concatenate(inputs, self.axis)
 
     def compute_mask(self, inputs: Sequence[Array], previous_mask: Masks = None) -> Array | None:
         """Masks one after the other too; along an axis of features, a step counts if it does in any input."""

@@ -37,11 +37,11 @@ class Spatial(Layer):
 
     def channels_last(self, x: Array) -> Array:
         """The input with its channels in the last axis."""
-        return jnp.moveaxis(x, self.channel_axis, -1)
+        return x if self.channel_axis == -1 else jnp.moveaxis(x, 1, -1)  # x itself, with the notes on it
 
     def own_format(self, x: Array) -> Array:
         """A result with channels last, in the layer's own format."""
-        return jnp.moveaxis(x, -1, self.channel_axis)
+        return x if self.channel_axis == -1 else jnp.moveaxis(x, -1, 1)
 
     def lengths(self, shape: Shape) -> Shape:
         """The lengths of the spatial axes in the shape of an input."""

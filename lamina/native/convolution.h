@@ -36,6 +36,17 @@ struct Geometry {
   int64_t inner_at(int64_t image, int64_t r, int64_t c) const { return ((image * rows + r) * columns + c) * filters; }
 };
 
+// A picture, or two of which the second has the last channels.
+template <typename Number>
+struct Pictures {
+  Number* first;
+  Number* second = nullptr;
+  int64_t channels = 0;  // of the second
+
+  Pictures(Number* first) : first(first) {}
+  Pictures(Number* first, Number* second, int64_t channels) : first(first), second(second), channels(channels) {}
+};
+
 // Reads a gradient with the activation undone, which is told from its result.
 struct Undo {
   const float* gradient;

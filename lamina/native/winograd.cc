@@ -32,6 +32,12 @@ struct Tiling : Geometry {
 
   Tiling(const Geometry& g, int64_t room, int64_t least, int64_t most)
       : Geometry(g), at_once(std::clamp(room / (depth + breadth) / least * least, least, most)) {}
+  // With other numbers of channels and filters at hand; their places stay.
+  Tiling part(int64_t channels, int64_t filters) const {
+    Tiling t = *this;
+    t.channels = channels, t.filters = filters;
+    return t;
+  }
   int64_t tiles() const { return batch * down * across; }
   int64_t space() const { return SPOTS * (seen_step + made_step); }
 };
@@ -219,6 +225,13 @@ void gather(const Tiling& t, const Undo& picture, Corner tile, int64_t count, fl
   }
 }
 
+// the same of two pictures
+void gather(const Tiling& t, Pictures<const float> pictures, Corner tile, int64_t count, float* seen) {
+  int64_t first = t.channels - pictures.channels;
+  gather(t.part(first, t.filters), Undo(pictures.first), tile, count, seen);
+  if (pictures.second) gather(t.part(pictures.channels, t.filters), Undo(pictures.second), tile, count, seen + first);
+}
+
 void finish_tiles(const Tiling& tiling, const float* made, Corner tile, int64_t count, Finish finish, float* result) {
   const Tiling t = tiling;
   for (int64_t i = 0; i < count; i++, tile.advance(t, 1)) {
@@ -242,8 +255,18 @@ void finish_tiles(const Tiling& tiling, const float* made, Corner tile, int64_t 
   }
 }
 
-void convolve(ffi::ThreadPool& pool, const Tiling& t, const Undo& picture, const Spots& weights, Finish finish,
-              float* result) {
+// The same into two pictures.
+void finish_tiles(const Tiling& t, const float* made, Corner tile, int64_t count, Finish finish, Pictures<float> result) {
+  int64_t first = t.filters - result.channels;
+  finish_tiles(t.part(t.channels, first), made, tile, count, finish, result.first);
+  if (finish.bias) finish.bias += first;
+  if (result.second)
+    finish_tiles(t.part(t.channels, result.channels), made + first, tile, count, finish, result.second);
+}
+
+template <typename Seen, typename Result>
+void convolve(ffi::ThreadPool& pool, const Tiling& t, const Seen& picture, const Spots& weights, Finish finish,
+              const Result& result) {
   int64_t blocks = (t.tiles() + t.at_once - 1) / t.at_once, tasks = std::min(blocks, TASKS * pool.num_threads());
   parallel_for(pool, tasks, [&](int64_t task) {
     int64_t first = share(blocks, task, tasks) * t.at_once;
@@ -315,17 +338,17 @@ bool suits_winograd(const Geometry& g) {
          g.dilation_y == 1 && g.dilation_x == 1 && std::min(g.channels, g.filters) >= 16 && std::min(g.rows, g.columns) > 2;
 }
 
-void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
-                      float* inner) {
-  convolve(pool, forward_tiling(g), Undo(outer), transformed(g, kernel), finish, inner);
+void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, const float* kernel,
+                      Finish finish, float* inner) {
+  convolve(pool, forward_tiling(g), outer, transformed(g, kernel), finish, inner);
 }
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
-                    float* outer) {
+                    Pictures<float> outer) {
   convolve(pool, forward_tiling(g.turned()), gradient, turned(transformed(g, kernel)), finish, outer);
 }
 
-void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
+void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias) {
   Tiling t(g, 6144, 48, 192);  // they keep the level-2 cache half full
   int64_t parts = std::min(PARTS, g.batch);
@@ -338,7 +361,7 @@ void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
          first += t.at_once) {
       int64_t count = std::min(t.at_once, last - first);
       Corner tile(t, first);
-      gather(t, Undo(outer), tile, count, seen);
+      gather(t, outer, tile, count, seen);
       gradient.result ? spread<true>(t, gradient, tile, count, given, biases[part].data())
                       : spread<false>(t, gradient, tile, count, given, biases[part].data());
       for (int spot = 0; spot < SPOTS; spot++)

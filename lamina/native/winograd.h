@@ -12,11 +12,12 @@ namespace lamina {
 // Whether the convolution can be done so, and is faster.
 bool suits_winograd(const Geometry& g);
 
-void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
-                      float* inner);
+// The outer side may be two pictures, with channels that fill whole vectors each.
+void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, const float* kernel,
+                      Finish finish, float* inner);
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
-                    float* outer);
-void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
+                    Pictures<float> outer);
+void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias);
 
 // The same for kernels of 4 by 4 and steps of 2, as four convolutions with kernels of 2 by 2 and steps of 1, one for each phase

@@ -6,7 +6,7 @@ host looks at them only when it wants to show them.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -126,22 +126,28 @@ class Driver:
         self._advance(self._program("batch", _once), batch)
         self.steps += 1
 
-    def _refresh(self) -> None:
-        # Takes up what was assigned to variables from outside, by a callback for one: as copies, as a step gives the
-        # memory of its state away; and not as NumPy's, whose memory is not JAX's to give.
-        held = {path: self.step.variables[path].stored for path in self.step.changing}
-        new = {path: value for path, value in held.items() if value is not self.changing.get(path)}
-        self.changing |= copied(new)
-        self.constant = {path: self.step.variables[path].stored for path in self.step.constant}
+    def _refresh(self) -> tuple[State, State]:
+        # Takes up what was assigned to variables from outside, by a callback for one, and returns it: as copies, as a step
+        # gives the memory of its state away; and not as NumPy's, whose memory is not JAX's to give.
+        changing = copied(self._assigned(self.step.changing, self.changing))
+        constant = self._assigned(self.step.constant, self.constant)
+        self.changing |= changing
+        self.constant |= constant
+        return changing, constant
+
+    def _assigned(self, paths: Sequence[str], known: State) -> State:
+        held = ((path, self.step.variables[path].stored) for path in paths)
+        return {path: value for path, value in held if value is not known.get(path)}
 
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
-        self._refresh()
+        new = self._refresh()
         if self.costs is not ACCELERATOR:
             # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them. Even one
             # that waits for its data alone runs in another thread, and the next one beside it.
             if self.kind == "loop":  # which asks for memory at every step, and a long one for much
                 data = turns.ready(data)
-            jax.block_until_ready((self.changing, self.constant, data))
+            # what one program gives is there all at once
+            jax.block_until_ready((new, next(iter(self.changing.values()), None), data))
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
 

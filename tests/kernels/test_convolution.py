@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+import lamina as lm
 from lamina.core.loops import in_loop
 from lamina.core.transforms import scan
 from lamina.kernels import convolution as kernels
 from lamina.kernels import convolution_operations
 from lamina.kernels.convolution_operations import CONVOLUTION, LARGE
+from lamina.kernels.joined_convolution import concatenate
 
 LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -192,3 +194,46 @@ def test_large_portable_ones_are_xlas_own_but_not_inside_loops():
         rng.normal(size=(16, 16, 16, 16)).astype("float32"),
         0.1 * rng.normal(size=kernel.shape).astype("float32"),
     )
+
+
+def of_two(join, first, second, kernel, bias, **options):
+    """A number, and the gradients, of a convolution of two arrays that are joined along their channels."""
+
+    def total(*arrays):
+        first, second, kernel, bias = arrays
+        return jnp.sum(jnp.sin(kernels.conv(join([first, second]), kernel, bias=bias, slope=0.1, **options)))
+
+    return jax.value_and_grad(total, argnums=(0, 1, 2, 3))(first, second, kernel, bias)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_both_parts_of_a_concatenation_are_read_where_they_are(padding):
+    rng = np.random.default_rng(0)
+    shapes = ((2, 6, 5, 16), (2, 6, 5, 32), (3, 3, 48, 20), (20,))
+    arrays = [jnp.asarray(rng.normal(size=shape), "float32") for shape in shapes]
+    joined = jax.jit(functools.partial(of_two, concatenate, padding=padding))
+    plain = jax.jit(functools.partial(of_two, lambda parts: jnp.concatenate(parts, -1), padding=padding))
+    assert "joined_convolution" in str(joined.trace(*arrays).jaxpr)
+    for mine, expected in zip(jax.tree.leaves(joined(*arrays)), jax.tree.leaves(plain(*arrays)), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "options"),
+    [((16, 8), 3, {}), ((16, 16), 3, {"strides": 2}), ((16, 16), 3, {"groups": 2}), ((16, 16), 1, {})],
+)
+def test_other_convolutions_are_given_the_concatenation(channels, size, options):
+    def convolved(first, second, kernel):
+        return kernels.conv(concatenate([first, second]), kernel, padding="same", **options)
+
+    first, second = (jnp.ones((1, 4, 4, count)) for count in channels)
+    kernel = jnp.ones((size, size, sum(channels) // options.get("groups", 1), 16))
+    assert "joined" not in str(jax.make_jaxpr(convolved)(first, second, kernel))
+
+
+def test_layers_hand_on_what_a_concatenation_is_made_of():
+    x = lm.Input((4, 4, 16))
+    y = lm.layers.Concatenate()([lm.layers.Conv2D(16, 3, padding="same")(x), x])
+    model = lm.Model(x, lm.layers.Conv2D(16, 3, padding="same")(y))
+    gradient = jax.grad(lambda x: jnp.sum(model(x)))
+    assert "joined_convolution_outer" in str(jax.make_jaxpr(gradient)(jnp.ones((1, 4, 4, 16))))

@@ -13,6 +13,7 @@ import lamina as lm
 from lamina import native
 from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
+from lamina.kernels import joined_convolution as joined
 from lamina.kernels.operation import Operation
 
 
@@ -29,6 +30,7 @@ FAR = geometry((1, 1), ((1, 0), (5, 3)), (1, 1))
 STRIDED = geometry((2, 2), ((1, 1), (1, 2)), (1, 1))
 UNEVEN = geometry((2, 2), ((3, 0), (2, 2)), (1, 1))
 BIG = geometry((1, 1), ((5, 2), (0, 4)), (2, 3))
+JOINED = {"pads": ((2, 1), (0, 0)), "looped": False}
 LINE = geometry((2,), ((2, 1),), (3,))
 WINDOWS = {
     "apart": {"size": (2, 2), "strides": (2, 2), "pads": ((0, 0), (0, 0))},
@@ -83,6 +85,14 @@ CASES = [
         for name, shape in [("apart", (2, 5, 6, 19)), ("over", (2, 6, 5, 3)), ("line", (3, 11, 4))]
     ),
     (pooling.AVERAGE_POOL_GRADIENT, WINDOWS["over"] | {"lengths": (6, 5)}, [(2, 3, 5, 3)]),
+    (joined.JOINED_CONVOLUTION, JOINED | {"slope": 0.2}, [(2, 7, 6, 16), (2, 7, 6, 32), (3, 3, 48, 19), (19,)]),
+    (joined.JOINED_CONVOLUTION, JOINED | {"slope": 1.0}, [(1, 3, 4, 32), (1, 3, 4, 16), (3, 3, 48, 16), (0,)]),
+    (
+        joined.OUTER_OF_JOINED,
+        JOINED | {"lengths": (5, 6), "channels": (32, 16), "undone": 0.0},
+        [(3, 6, 4, 20), (3, 6, 4, 20), (3, 3, 48, 20)],
+    ),
+    (joined.KERNEL_OF_JOINED, JOINED | {"undone": 0.2}, [(5, 5, 6, 16), (5, 5, 6, 32), *[(5, 6, 4, 35)] * 2]),
     (dense.DENSE, {"slope": 0.0}, [(5, 30), (30, 21), (21,)]),
     (dense.DENSE, {"slope": 0.2}, [(2, 7, 16), (16, 32), (32,)]),
     (dense.DENSE, {"slope": 1.0}, [(3, 4), (4, 2), (0,)]),
