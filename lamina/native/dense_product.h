@@ -25,6 +25,11 @@ inline bool stays_in_cache(int64_t rows, int64_t inputs, int64_t outputs) {
   return rows >= ENOUGH_ROWS && std::max(inputs * vectors(outputs), outputs * vectors(inputs)) * LANES <= IN_CACHE;
 }
 
+// Asks for numbers that are far away to come into the second cache.
+inline void fetch(const float* numbers, int64_t begin, int64_t end) {
+  for (; begin < end; begin += 16) __builtin_prefetch(numbers + begin, 0, 2);
+}
+
 // out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels.
 struct Product {
   const float* left;
@@ -54,8 +59,11 @@ struct Product {
   // The same for all panels, which follow each other in memory.
   void work(const float* weights, int64_t first, int64_t last) const {
     for (int64_t row = first; row < last; row += BAND)
-      for (int64_t panel = 0; panel < panels; panel++)
+      for (int64_t panel = 0; panel < panels; panel++) {
+        int64_t next = row + BAND, ahead = std::max<int64_t>(0, std::min(BAND, last - next)) * depth;
+        fetch(left + next * depth, share(ahead, panel, panels), share(ahead, panel + 1, panels));
         work(panel, weights + place(panel), row, std::min(row + BAND, last));
+      }
   }
 };
 
@@ -142,13 +150,13 @@ struct GradientInCache {
     if (slice == 0) std::fill(to + inputs * padded, to + (inputs + 1) * padded, 0.0f);
     for (int64_t row = first, block = 0; row < last; row += AT_ONCE, block++) {
       int64_t count = std::min(AT_ONCE, last - row);
-      add_block(row, count, begin, end, to, row > first, slice == 0);
+      add_block(row, count, last, begin, end, to, row > first, slice == 0);
       if (of_x && block % slices == slice) back.work(turned, row, row + count);
     }
   }
 
-  // The products of `count` rows of both.
-  void add_block(int64_t row, int64_t count, int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
+  // The products of `count` rows of both; those after them, up to the last, are asked for meanwhile.
+  void add_block(int64_t row, int64_t count, int64_t last, int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
     int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
     Scratch memory(AT_ONCE * ((end - begin) + LANES + WIDEST_TILE * LANES));
     float *left = memory.take(AT_ONCE * (end - begin) + LANES), *right = memory.take(AT_ONCE * WIDEST_TILE * LANES);
@@ -156,7 +164,10 @@ struct GradientInCache {
       for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
         for (int64_t k = 0; k < width; k += LANES)
           store(left + (i - begin) * count + r * width + k, load(x + (row + r) * inputs + i + k, width - k));
+    int64_t next = row + count, ahead = std::max<int64_t>(0, std::min(AT_ONCE, last - next));
     for (int64_t panel = 0; panel < panels; panel++) {
+      fetch(gradient + next * outputs, share(ahead * outputs, panel, panels), share(ahead * outputs, panel + 1, panels));
+      fetch(x + next * inputs, share(ahead * inputs, panel, panels), share(ahead * inputs, panel + 1, panels));
       int64_t start = share(padded / LANES, panel, panels), width = share(padded / LANES, panel + 1, panels) - start;
       start *= LANES;
       for (int64_t n = 0; n < width * LANES; n += LANES) {
