@@ -19,7 +19,7 @@ from lamina.core.state import Array, compute_in
 from lamina.families.drawing import chance, compiled, drawn, written
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.initializers import RandomNormal
-from lamina.kernels import decoding
+from lamina.kernels import decoding, slopes
 from lamina.kernels.attention import self_attention
 from lamina.kernels.decoding import BlockWeights, Cache
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
@@ -29,7 +29,7 @@ from lamina.models.model import Model
 POOLINGS = ("mean", "cls", "last")
 
 
-gelu_tanh = register("activations", "gelu_new", "gelu_pytorch_tanh")(decoding.gelu_tanh)
+gelu_tanh = register("activations", "gelu_new", "gelu_pytorch_tanh")(slopes.gelu_tanh)
 
 
 @layer

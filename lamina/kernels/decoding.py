@@ -16,6 +16,7 @@ from lamina.kernels.attention import dot_product_attention
 from lamina.kernels.dense import dense
 from lamina.kernels.normalization import layer_norm
 from lamina.kernels.operation import Operation, call
+from lamina.kernels.slopes import gelu_tanh
 
 #: keys and values of every position so far, ``(batch, context, heads, size)`` each, of one block
 Cache = tuple[Array, Array]
@@ -42,12 +43,6 @@ class BlockWeights(NamedTuple):
 PER_BLOCK = len(BlockWeights._fields) + 2
 #: the most tokens that are taken through natively, and what the sizes of heads and hidden units are multiples of there
 FEW, LANES = 64, 16
-
-
-def gelu_tanh(x: Any) -> Array:
-    r"""The Gaussian error linear unit with :math:`\tanh` in place of the error function, as in GPT-2."""
-    # Worked out again in the backward pass, which takes less time than reading what would be kept.
-    return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=True))(jnp.asarray(x))
 
 
 def decode(

@@ -9,7 +9,7 @@ import numpy as np
 
 from lamina.core.typing import Array, Real
 from lamina.kernels.operation import Operation, call
-from lamina.kernels.slopes import activate, undo
+from lamina.kernels.slopes import activate, gelu_tanh, undo
 
 #: rows from which on the native gradient of a kernel is faster than XLA's, and from which on that of the input is
 ENOUGH_ROWS, MANY_ROWS = 8, 32
@@ -40,6 +40,19 @@ def dense(
     return DENSE(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias, slope=float(slope))
 
 
+def dense_gelu(
+    x: Real[Array, "*batch inputs"],
+    kernel: Real[Array, "inputs outputs"],
+    bias: Real[Array, " outputs"] | None = None,
+) -> Real[Array, "*batch outputs"]:
+    r"""GELU, in the form with :math:`\tanh`, of :math:`x W + b`, for arrays as in :func:`dense`.
+
+    >>> dense_gelu(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]])).tolist()
+    [[11.0]]
+    """
+    return DENSE_GELU(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias)
+
+
 def _portable(x: Array, kernel: Array, bias: Array, *, slope: float) -> Array:
     return activate(jnp.matmul(x, kernel), bias, slope)
 
@@ -58,6 +71,34 @@ def _rows(x: Array) -> Array:
     return x.reshape(_count(x), x.shape[-1])
 
 
+def _gelu_portable(x: Array, kernel: Array, bias: Array) -> Array:
+    return gelu_tanh(DENSE(x, kernel, bias, slope=1.0))
+
+
+def _slopes_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
+    before = DENSE(x, kernel, bias, slope=1.0)
+    return jax.jvp(gelu_tanh, (before,), (jnp.ones_like(before),))
+
+
+def _slopes_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
+    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), "float32")
+    found = call("dense_gelu", [shape, shape], _rows(x), kernel, bias)
+    return [array.reshape(*x.shape[:-1], kernel.shape[1]) for array in found]
+
+
+def _gelu_supports(x: Any, *others: Any) -> bool:
+    return _floats(x, *others) and _count(x) >= MANY_ROWS
+
+
+def _gelu_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
+    y, slopes = DENSE_GELU_SLOPES(x, kernel, bias)
+    return y, slopes
+
+
+def _gelu_gradients(primals: Any, slopes: Any, gradients: Any, wanted: Any) -> list[Any]:
+    return _gradients(primals, [slopes], gradients, wanted, slope=0.0, kept=True)
+
+
 def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
     return _floats(x, kernel, *others)
 
@@ -70,10 +111,13 @@ def _floats(*arrays: Any) -> bool:
     return all(array.dtype == "float32" for array in arrays) and arrays[0].size > 0 and arrays[1].size > 0
 
 
-def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
+def _gradients(
+    primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float, kept: bool = False
+) -> list[Any]:
     (x, kernel, bias), (g,) = primals, gradients
     result = jnp.zeros(0, g.dtype) if slope == 1 else _rows(results[0])
-    of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), slope=slope, back=wanted[0])
+    settings = {"slope": slope, "kept": kept, "back": wanted[0]}
+    of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
     return [
         of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
         of_kernel.astype(kernel.dtype),
@@ -81,10 +125,15 @@ def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope
     ]
 
 
+def _before(gradient: Array, result: Array, slope: float, kept: bool) -> Array:
+    """The gradient in front of the activation; if they were kept, ``result`` are its slopes."""
+    return gradient * result if kept else undo(gradient, result, slope)
+
+
 def _gradient_portable(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool
+    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
 ) -> tuple[Array, Array, Array]:
-    gradient = undo(gradient, result, slope)
+    gradient = _before(gradient, result, slope, kept)
     return _back(gradient, kernel, back), jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
 
 
@@ -92,20 +141,25 @@ def _back(gradient: Array, kernel: Array, back: bool) -> Array:
     return jnp.matmul(gradient, kernel.T) if back else jnp.zeros((0, kernel.shape[0]), gradient.dtype)
 
 
-def _gradient_native(x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool) -> Any:
+def _gradient_native(
+    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
+) -> Any:
     outputs = kernel.shape[1]
+    small = len(x) == 1 or _is_small(x, kernel)
+    if kept and (small or len(x) < MANY_ROWS):
+        gradient, result, slope, kept = gradient * result, jnp.zeros(0, "float32"), 1.0, False
     shapes = [
         jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
     ]
-    if len(x) == 1 or _is_small(x, kernel):
+    if small:
         return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
     undone = jax.ShapeDtypeStruct(gradient.shape if slope != 1 else (0,), "float32")
-    if len(x) >= MANY_ROWS:
-        return call("dense_gradient", [*shapes, undone], x, kernel, result, gradient, slope=np.float32(slope))[:3]
-    nothing = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    shapes = [nothing, *shapes[1:], undone]
-    found = call("dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
-    return _back(undo(gradient, result, slope), kernel, back), *found[1:3]
+    many = len(x) >= MANY_ROWS
+    if not many:
+        shapes[0] = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
+    arrays, how = (x, kernel, result, gradient), {"slope": np.float32(slope), "kept": np.bool_(kept)}
+    found = call("dense_gradient", [*shapes, undone], *arrays, in_place=None, **how)[:3]
+    return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
 
 
 def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
@@ -113,6 +167,23 @@ def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bo
 
 
 DENSE = Operation("dense", _portable, native=_native, targets=["dense"], supports=_supports, backward=_gradients)
+DENSE_GELU_SLOPES = Operation(
+    "dense_gelu_slopes",
+    _slopes_portable,
+    multiple=True,
+    native=_slopes_native,
+    targets=["dense_gelu"],
+    supports=_gelu_supports,
+)
+DENSE_GELU = Operation(
+    "dense_gelu",
+    _gelu_portable,
+    native=lambda *arrays: _slopes_native(*arrays)[0],
+    targets=["dense_gelu"],
+    supports=_gelu_supports,
+    forward=_gelu_forward,
+    backward=_gelu_gradients,
+)
 DENSE_GRADIENT = Operation(
     "dense_gradient",
     _gradient_portable,

@@ -1,5 +1,11 @@
-"""Activations that kernels apply in passing: what is below zero is multiplied by a slope, 1 for none, 0 for the rectifier."""
+"""Activations that kernels apply in passing: those that multiply what is below zero by a slope, and GELU.
 
+A slope of 1 is none, one of 0 the rectifier.
+"""
+
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from lamina.core.typing import Array
@@ -20,3 +26,9 @@ def undo(gradient: Array, result: Array, slope: float) -> Array:
     if slope == 0:
         return jnp.where(result > 0, gradient, 0)
     return jnp.where(result < 0, slope * gradient, gradient)
+
+
+def gelu_tanh(x: Any) -> Array:
+    r"""The Gaussian error linear unit with :math:`\tanh` in place of the error function, as in GPT-2."""
+    # Worked out again in the backward pass, which takes less time than reading what would be kept.
+    return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=True))(jnp.asarray(x))

@@ -12,7 +12,8 @@ from lamina.core.errors import ConfigError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.core.symbolic import SymbolicTensor
-from lamina.kernels.dense import dense
+from lamina.kernels.dense import dense, dense_gelu
+from lamina.kernels.slopes import gelu_tanh
 from lamina.layers.base import InputSpec, Layer, layer
 
 
@@ -118,6 +119,8 @@ class Dense(Layer):
     def call(self, inputs: Array) -> Array:
         slope = slope_of(self.activation)
         bias = self.bias.value if self.use_bias else None
+        if self.activation is gelu_tanh:
+            return dense_gelu(inputs, self.kernel.value, bias)
         x = dense(inputs, self.kernel.value, bias, 1.0 if slope is None else slope)
         return x if slope is not None else self.activation(x)
 

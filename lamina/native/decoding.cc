@@ -30,8 +30,6 @@ struct Sizes {
   float epsilon;
 };
 
-Vector gelu(Vector x) { return 0.5f * x * (1.0f + tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
-
 // to = scale (from - mean) / sqrt(variance + epsilon) + offset
 void normalize(const float* from, const float* scale, const float* offset, int64_t width, float epsilon, float* to) {
   Vector total{}, square{};
@@ -81,7 +79,7 @@ void pass_head(const Sizes& s, const Block& b, int64_t head, Places normal, floa
 // What so many hidden units from `begin` on send to the stream.
 void pass_hidden(const Sizes& s, const Block& b, int64_t begin, int64_t units, Places normal, float* memory, Rows<float> out) {
   project(normal, {b.given[UP], s.hidden}, b.given[UP_BIAS], s, begin, units, {memory, units});
-  for (float* at = memory; at < memory + s.length * units; at += LANES) store(at, gelu(load(at)));
+  for (float* at = memory; at < memory + s.length * units; at += LANES) store(at, Gelu(load(at)).value);
   product({memory, units}, {b.given[DOWN] + begin * s.width, s.width}, s.length, units, s.width, out);
 }
 

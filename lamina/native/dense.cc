@@ -108,6 +108,19 @@ LAMINA_HANDLER(dense, dense,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
 
+// GELU of x kernel + bias, and its slopes; of many rows.
+ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut slopes) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
+  Finish finish{bias.element_count() ? bias.typed_data() : nullptr, 1.0f};
+  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, slopes->typed_data()},
+              kernel.typed_data());
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(dense_gelu, dense_gelu,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
+
 // The gradients of a small layer: of the input, where there is a place for it, of the kernel and of the bias.
 ffi::Error small_dense_gradient(Floats x, Floats kernel, Floats result, Floats gradient, FloatsOut of_x, FloatsOut of_kernel,
                                 FloatsOut of_bias, float slope) {
@@ -154,46 +167,46 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
 
 // The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
 // XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both. `undone` is where
-// the gradient in front of the activation is kept.
+// the gradient in front of the activation is kept; `result` are the activation's slopes, if they were kept.
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, FloatsOut of_x,
-                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope) {
+                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool kept) {
   int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads(), numbers = rows * outputs;
-  const float* gradient = slope == 1.0f ? given.typed_data() : undone->typed_data();
-  ByPanels back({gradient, rows, outputs, inputs, of_x->typed_data(), {}}, threads);
-  int64_t before = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = before + slices;
-  auto undo = [&](int64_t part, int64_t parts) {
-    if (slope == 1.0f) return;
-    for (int64_t i = share(numbers, part, parts), end = share(numbers, part + 1, parts); i < end; i += LANES)
-      store(undone->typed_data() + i,
-            unactivated(load(given.typed_data() + i, end - i), load(result.typed_data() + i, end - i), slope), end - i);
-  };
+  bool activated = result.element_count() > 0;
+  Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, kept};
   if (stays_in_cache(rows, inputs, outputs)) {
-    GradientInCache gradients{x.typed_data(), kernel.typed_data(), gradient, rows, inputs, outputs,
+    GradientInCache gradients{x.typed_data(), kernel.typed_data(), before, rows, inputs, outputs,
                               of_x->element_count() ? of_x->typed_data() : nullptr, of_kernel->typed_data(),
                               of_bias->typed_data(), threads};
     auto body = [&](int64_t phase, int64_t part) {
-      if (phase == 0) return undo(part, gradients.parts()), gradients.copy(part);
+      if (phase == 0) return gradients.copy(part);
       if (phase == 1) return gradients.work(part);
       gradients.add_up(part);
     };
     parallel_phases(pool, 3, gradients.parts(), body, threads);
     return ffi::Error::Success();
   }
+  const float* gradient = activated ? undone->typed_data() : given.typed_data();
+  ByPanels back({gradient, rows, outputs, inputs, of_x->typed_data(), {}}, threads);
+  int64_t ahead = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = ahead + slices;
   auto body = [&](int64_t phase, int64_t part) {
-    if (phase == 0 && slope != 1.0f) return undo(part, parts);
-    if (part < before) return back.work<true>(kernel.typed_data(), part);
-    int64_t begin = share(inputs, part - before, slices), end = share(inputs, part - before + 1, slices);
+    if (phase == 0 && activated) {
+      for (int64_t i = share(numbers, part, parts), end = share(numbers, part + 1, parts); i < end; i += LANES)
+        store(undone->typed_data() + i, before.at(i, end - i), end - i);
+      return;
+    }
+    if (part < ahead) return back.work<true>(kernel.typed_data(), part);
+    int64_t begin = share(inputs, part - ahead, slices), end = share(inputs, part - ahead + 1, slices);
     gradient_of_kernel(x, gradient, outputs, begin, end - begin, of_kernel->typed_data(), of_bias->typed_data());
   };
-  parallel_phases(pool, slope == 1.0f ? 1 : 2, parts, body, threads);
+  parallel_phases(pool, activated ? 2 : 1, parts, body, threads);
   return ffi::Error::Success();
 }
 
 LAMINA_HANDLER(dense_gradient, dense_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
+                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope").Attr<bool>("kept"));
 
 }  // namespace
 }  // namespace lamina

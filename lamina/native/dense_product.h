@@ -30,12 +30,28 @@ inline void fetch(const float* numbers, int64_t begin, int64_t end) {
   for (; begin < end; begin += 16) __builtin_prefetch(numbers + begin, 0, 2);
 }
 
-// out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels.
+// How a gradient in front of an activation is made of the one behind it: times a slope where the result is below zero, or times
+// the slopes that were kept.
+struct Before {
+  const float* gradient;
+  const float* result = nullptr;  // or the slopes; none if there was no activation
+  float slope = 1.0f;
+  bool kept = false;
+
+  Vector at(int64_t place, int64_t count) const {
+    Vector given = load(gradient + place, count), other = load(result + place, count);
+    return kept ? given * other : unactivated(given, other, slope);
+  }
+};
+
+// out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels; GELU of that, if there
+// are places for its slopes.
 struct Product {
   const float* left;
   int64_t rows, depth, columns;
   float* out;
   Finish finish;
+  float* slopes = nullptr;
   int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST;
 
   // How large a panel is and where it begins, in columns, in numbers, and in vectors.
@@ -53,7 +69,17 @@ struct Product {
       int64_t here = std::min(BAND, last - row);
       for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
       product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel), finish);
+      if (slopes) apply_gelu(row, row + here, begin(panel), begin(panel) + valid(panel));
     }
+  }
+
+  void apply_gelu(int64_t row, int64_t last, int64_t column, int64_t end) const {
+    for (; row < last; row++)
+      for (int64_t n = column; n < end; n += LANES) {
+        Gelu gelu(load(out + row * columns + n, end - n));
+        store(out + row * columns + n, gelu.value, end - n);
+        store(slopes + row * columns + n, gelu.slope, end - n);
+      }
   }
 
   // The same for all panels, which follow each other in memory.
@@ -124,13 +150,14 @@ inline void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, con
 // The gradients of x matrix + bias, where the matrix stays in the cache. Rows fall into as many parts as there are partial sums,
 // and inputs into as many as give each thread work.
 struct GradientInCache {
-  const float *x, *matrix, *gradient;
+  const float *x, *matrix;
+  Before before;
   int64_t rows, inputs, outputs;
   float *of_x, *of_matrix, *of_bias;
   int64_t threads;
 
   int64_t padded = vectors(outputs) * LANES, slices = std::min((threads + PARTS - 1) / PARTS, (inputs + INPUTS - 1) / INPUTS);
-  Product back{gradient, rows, outputs, inputs, of_x, {}};
+  Product back{before.gradient, rows, outputs, inputs, of_x, {}};
   Scratch scratch{(of_x ? back.size() : 0) + PARTS * (inputs + 1) * padded, true};
   float* turned = scratch.take(of_x ? back.size() : 0);
   float* sums = scratch.take(PARTS * (inputs + 1) * padded);  // of each part of the rows; the bias' follow the matrix'
@@ -147,31 +174,42 @@ struct GradientInCache {
     part /= slices;
     float* to = sums + part * (inputs + 1) * padded;
     int64_t first = share(rows, part, PARTS), last = share(rows, part + 1, PARTS);
+    Scratch memory(AT_ONCE * ((end - begin) + LANES + WIDEST_TILE * LANES + (before.result ? outputs : 0)));
+    float *left = memory.take(AT_ONCE * (end - begin) + LANES), *right = memory.take(AT_ONCE * WIDEST_TILE * LANES);
+    float* undone = memory.take(before.result ? AT_ONCE * outputs : 0);
     if (slice == 0) std::fill(to + inputs * padded, to + (inputs + 1) * padded, 0.0f);
     for (int64_t row = first, block = 0; row < last; row += AT_ONCE, block++) {
-      int64_t count = std::min(AT_ONCE, last - row);
-      add_block(row, count, last, begin, end, to, row > first, slice == 0);
-      if (of_x && block % slices == slice) back.work(turned, row, row + count);
+      int64_t count = std::min(AT_ONCE, last - row), numbers = count * outputs;
+      const float* gradient = before.gradient + row * outputs;
+      for (int64_t i = 0; before.result && i < numbers; i += LANES)
+        store(undone + i, before.at(row * outputs + i, numbers - i), numbers - i);
+      if (before.result) gradient = undone;
+      for (int64_t i = begin; i < end; i += INPUTS)
+        for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
+          for (int64_t k = 0; k < width; k += LANES)
+            store(left + (i - begin) * count + r * width + k, load(x + (row + r) * inputs + i + k, width - k));
+      add_block(left, gradient, right, row + count, std::min(AT_ONCE, last - row - count), count, begin, end, to, row > first,
+                slice == 0);
+      if (of_x && block % slices == slice)
+        Product{gradient, count, outputs, inputs, of_x + row * inputs, {}}.work(turned, 0, count);
     }
   }
 
-  // The products of `count` rows of both; those after them, up to the last, are asked for meanwhile.
-  void add_block(int64_t row, int64_t count, int64_t last, int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
+  // The products of `count` rows of both. Those that are next are asked for meanwhile.
+  void add_block(const float* left, const float* gradient, float* right, int64_t next, int64_t ahead, int64_t count,
+                 int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
     int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
-    Scratch memory(AT_ONCE * ((end - begin) + LANES + WIDEST_TILE * LANES));
-    float *left = memory.take(AT_ONCE * (end - begin) + LANES), *right = memory.take(AT_ONCE * WIDEST_TILE * LANES);
-    for (int64_t i = begin; i < end; i += INPUTS)
-      for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
-        for (int64_t k = 0; k < width; k += LANES)
-          store(left + (i - begin) * count + r * width + k, load(x + (row + r) * inputs + i + k, width - k));
-    int64_t next = row + count, ahead = std::max<int64_t>(0, std::min(AT_ONCE, last - next));
     for (int64_t panel = 0; panel < panels; panel++) {
-      fetch(gradient + next * outputs, share(ahead * outputs, panel, panels), share(ahead * outputs, panel + 1, panels));
-      fetch(x + next * inputs, share(ahead * inputs, panel, panels), share(ahead * inputs, panel + 1, panels));
+      auto fetch_share = [&](const float* from, int64_t row_length) {
+        int64_t numbers = std::max<int64_t>(0, ahead) * row_length;
+        fetch(from + next * row_length, share(numbers, panel, panels), share(numbers, panel + 1, panels));
+      };
+      fetch_share(x, inputs), fetch_share(before.gradient, outputs);
+      if (before.result) fetch_share(before.result, outputs);
       int64_t start = share(padded / LANES, panel, panels), width = share(padded / LANES, panel + 1, panels) - start;
       start *= LANES;
       for (int64_t n = 0; n < width * LANES; n += LANES) {
-        const float* from = gradient + row * outputs + start + n;
+        const float* from = gradient + start + n;
         Vector total = with_bias ? load(to + inputs * padded + start + n) : Vector{};
         for (int64_t r = 0; r < count; r++) {
           Vector value = load(from + r * outputs, outputs - start - n);

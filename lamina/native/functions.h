@@ -90,4 +90,30 @@ inline Vector tanh(Vector x) {
   return clamped * (top / bottom);
 }
 
+// 1 / x, within a unit or two of the last place; of positive numbers that are neither tiny nor huge.
+inline Vector inverse(Vector x) {
+#if defined(__AVX512F__)  // a division takes as long as all the rest of a GELU
+  Vector near = reinterpret_cast<Vector>(_mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<__m512>(x)));
+  return near + near * (1.0f - x * near);
+#else
+  return 1.0f / x;
+#endif
+}
+
+// The Gaussian error linear unit, with tanh for the error function, and its slope: x s(z) with the sigmoid s and
+// z = sqrt(8 / pi) (x + 0.044715 x^3), and s(z) + x s(z) s(-z) z'.
+struct Gelu {
+  Vector value, slope;
+
+  explicit Gelu(Vector x) {
+    constexpr float FACTOR = 1.5957691216f, CUBE = 0.044715f, END = 9.0f;  // where s(z) is 0 or 1, and the slope too
+    Vector near = x > END ? all(END) : x;
+    near = near < -END ? all(-END) : near;
+    Vector square = near * near, scaled = FACTOR * near;
+    Vector other = exp(-scaled * (1.0f + CUBE * square)), share = inverse(1.0f + other);
+    value = x < -END ? x * 0.0f : x * share;
+    slope = share + share * (other * share) * scaled * (1.0f + 3.0f * CUBE * square);
+  }
+};
+
 }  // namespace lamina

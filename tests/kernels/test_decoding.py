@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lamina import native
-from lamina.kernels import decoding, drawing
+from lamina.kernels import decoding, drawing, slopes
 from lamina.kernels.attention import self_attention
 from lamina.kernels.decoding import BlockWeights
 
@@ -67,7 +67,7 @@ def whole_text(x, blocks, heads, activation, normalize_first, epsilon):
 )
 def test_native_against_the_whole_text(depth, width, heads, hidden, cuts):
     x = np.random.default_rng(width).normal(size=(1, cuts[-1], width)).astype("float32")
-    settings = {"heads": heads, "activation": decoding.gelu_tanh, "normalize_first": True, "epsilon": 1e-5}
+    settings = {"heads": heads, "activation": slopes.gelu_tanh, "normalize_first": True, "epsilon": 1e-5}
     blocks, caches = blocks_of(depth, width, hidden), caches_of(depth, cuts[-1] + 3, heads, width)
     step = jax.jit(lambda *arguments: decoding.decode(*arguments, **settings))
     assert "lamina.decode" in step.lower(x[:, :1], blocks, caches, 0).as_text()
@@ -99,7 +99,7 @@ def test_portable_against_the_whole_text(normalize_first, width, heads, batch):
 def test_caches_are_written_in_place_where_they_are_given_away():
     blocks, caches = blocks_of(1, 32, 64), [(jnp.zeros((1, 64, 2, 16)), jnp.ones((1, 64, 2, 16)))]
     step = jax.jit(
-        lambda x, caches, n: decoding.decode(x, blocks, caches, n, heads=2, activation=decoding.gelu_tanh),
+        lambda x, caches, n: decoding.decode(x, blocks, caches, n, heads=2, activation=slopes.gelu_tanh),
         donate_argnums=1,
     )
     places = [array.unsafe_buffer_pointer() for array in caches[0]]

@@ -103,12 +103,17 @@ CASES = [
     (dense.DENSE, {"slope": 1.0}, [(1000, 20), (20, 10), (0,)]),
     (dense.DENSE, {"slope": 0.2}, [(577, 37), (37, 69), (69,)]),
     (dense.DENSE, {"slope": 0.2}, [(530, 420), (420, 330), (330,)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.2, "back": True}, [(1030, 7), (7, 21), (1030, 21), (1030, 21)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True}, [(70, 50), (50, 70), (70, 70), (70, 70)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True}, [(70, 50), (50, 70), (0,), (70, 70)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True}, [(577, 69), (69, 37), (577, 37), (577, 37)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True}, [(530, 420), (420, 330), (0,), (530, 330)]),
+    (dense.DENSE_GELU, {}, [(2, 20, 67), (67, 83), (83,)]),
+    (dense.DENSE_GELU, {}, [(530, 70), (70, 300), (0,)]),
+    (dense.DENSE_GELU, {}, [(130, 420), (420, 330), (330,)]),
+    (dense.DENSE_GELU, {}, [(33, 5), (5, 7), (7,)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": True}, [(10, 331), (331, 420), *[(10, 420)] * 2]),
+    (dense.DENSE_GRADIENT, {"slope": 0.2, "back": True, "kept": False}, [(1030, 7), (7, 21), (1030, 21), (1030, 21)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(70, 50), (50, 70), (70, 70), (70, 70)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(70, 50), (50, 70), (0,), (70, 70)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False, "kept": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(577, 69), (69, 37), (577, 37), (577, 37)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(530, 420), (420, 330), (0,), (530, 330)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": False}, [(300, 8), (8,), (0,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
@@ -168,6 +173,22 @@ def test_half_numbers_are_computed_in_float32_and_rounded_once(number):
     for mine, single, shape in zip(found, exact, portable, strict=True):
         assert (mine.shape, mine.dtype) == (shape.shape, shape.dtype)
         np.testing.assert_array_equal(mine, single.astype(mine.dtype))
+
+
+@NATIVE
+def test_gelu_and_its_slopes_are_right_to_the_last_places():
+    def gelu(x):
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    x = np.linspace(-12, 12, 4001, dtype="float32")[:, None]
+    found = jax.jit(lambda x: dense.DENSE_GELU_SLOPES(x, jnp.ones((1, 1)), jnp.zeros(0)))(x)
+    exact, step = x.astype("float64"), 1e-6
+    np.testing.assert_allclose(found[0], gelu(exact), rtol=2e-7, atol=3e-7)
+    np.testing.assert_allclose(found[1], (gelu(exact + step) - gelu(exact - step)) / (2 * step), rtol=0, atol=3e-7)
+    ends = jnp.array([np.nan, np.inf, 1e30, -1e30])[:, None].repeat(32, 1).reshape(-1, 1)
+    values, slopes = dense.DENSE_GELU_SLOPES(ends, jnp.ones((1, 1)), jnp.zeros(0))
+    np.testing.assert_array_equal(values[::32, 0], [np.nan, np.inf, np.float32(1e30), 0])
+    np.testing.assert_allclose(slopes[::32, 0], [np.nan, 1, 1, 0], rtol=0, atol=1e-20)
 
 
 @NATIVE
