@@ -20,6 +20,8 @@ constexpr int64_t IN_CACHE = 1 << 17, ENOUGH_ROWS = 512;
 constexpr int64_t BAND = 48, TASKS = 4;
 // For the gradient of the matrix, so many rows are at work at once, and about so many inputs: x is copied in such blocks.
 constexpr int64_t AT_ONCE = 96, INPUTS = 48;
+// A matrix is asked for so many rows before they are copied: what lies between is skipped, which no processor foresees.
+constexpr int64_t AHEAD = 16;
 
 inline bool stays_in_cache(int64_t rows, int64_t inputs, int64_t outputs) {
   return rows >= ENOUGH_ROWS && std::max(inputs * vectors(outputs), outputs * vectors(inputs)) * LANES <= IN_CACHE;
@@ -99,8 +101,11 @@ void copy_panel(const Product& product, const float* matrix, int64_t panel, floa
   int64_t start = product.begin(panel), width = product.width(panel), valid = product.valid(panel), depth = product.depth;
   if constexpr (!TURNED) {
     for (int64_t k = 0; k < depth; k++, to += width * LANES)
-      for (int64_t n = 0; n < width * LANES; n += LANES)
-        store(to + n, load(matrix + k * product.columns + start + n, valid - n));
+      for (int64_t n = 0; n < width * LANES; n += LANES) {
+        const float* from = matrix + k * product.columns + start + n;
+        __builtin_prefetch(from + AHEAD * product.columns);
+        store(to + n, load(from, valid - n));
+      }
   } else {
     for (int64_t k = 0; k < depth; k += LANES)
       for (int64_t n = 0; n < width * LANES; n += LANES) {
