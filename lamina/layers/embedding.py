@@ -11,6 +11,7 @@ from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.core.lookups import set_lookup
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
+from lamina.kernels.lookup import take_rows
 from lamina.layers.base import Layer, layer
 
 __all__ = ["Embedding"]
@@ -111,7 +112,7 @@ class Embedding(Layer):
             self.check_values(np.asarray(inputs))
         # Looked up before it is cast, so that only the rows needed are.
         table = self.embeddings.raw
-        rows = jnp.take(table, inputs, axis=0, mode="fill").astype(self.compute_dtype)
+        rows = take_rows(table, inputs).astype(self.compute_dtype)
         # Not outside compiled code, where the table would live as long as the rows do.
         if isinstance(rows, jax.core.Tracer) and rows.dtype == table.dtype:
             set_lookup(rows, table, inputs)

@@ -11,7 +11,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, normalization, pooling
+from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, lookup, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels import joined_convolution as joined
 from lamina.kernels.operation import Operation
@@ -173,6 +173,23 @@ def test_half_numbers_are_computed_in_float32_and_rounded_once(number):
     for mine, single, shape in zip(found, exact, portable, strict=True):
         assert (mine.shape, mine.dtype) == (shape.shape, shape.dtype)
         np.testing.assert_array_equal(mine, single.astype(mine.dtype))
+
+
+@NATIVE
+@pytest.mark.parametrize(("shape", "rows", "features"), [((7,), 5, 3), ((3, 40), 300, 130), ((2, 3, 4), 9, 16)])
+def test_gradient_of_a_table_adds_what_its_picks_are_given(shape, rows, features):
+    rng = np.random.default_rng(0)
+    table, given = (rng.normal(size=(*size, features)).astype("float32") for size in ((rows,), shape))
+    numbers = rng.integers(-rows - 2, rows + 2, shape).astype("int32")  # some pick nothing
+    assert lookup.LOOKUP_GRADIENT.is_native(numbers, given, rows=rows)
+    taken, vjp = jax.vjp(lambda table: lookup.take_rows(table, jnp.asarray(numbers)), table)
+    found = jax.jit(vjp)(given)[0]
+    expected, places = np.zeros((rows, features)), numbers + rows * (numbers < 0)
+    there = (places >= 0) & (places < rows)
+    np.add.at(expected, places[there], given[there])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(taken[there], table[places[there]])
+    assert np.isnan(taken[~there]).all()
 
 
 @NATIVE
