@@ -69,7 +69,11 @@ struct Product {
     int64_t run = 0;
     for (int64_t row = first; row < last; row += BAND) {
       int64_t here = std::min(BAND, last - row);
-      for (int64_t i = 0; i < here; i++) from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
+      for (int64_t i = 0; i < here; i++) {
+        from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
+        for (int64_t n = 0; slopes && n < valid(panel); n += LANES)  // which are written afterwards
+          __builtin_prefetch(slopes + (row + i) * columns + begin(panel) + n, 1, 2);
+      }
       product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel), finish);
       if (slopes) apply_gelu(row, row + here, begin(panel), begin(panel) + valid(panel));
     }
