@@ -11,7 +11,7 @@ from lamina.core.errors import ConfigError, DataError, ShapeError
 from lamina.core.lookups import set_lookup
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
-from lamina.kernels.lookup import take_rows
+from lamina.kernels.embedding import take_rows
 from lamina.layers.base import Layer, layer
 
 __all__ = ["Embedding"]

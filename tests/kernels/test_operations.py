@@ -11,7 +11,7 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, lookup, normalization, pooling
+from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, embedding, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels import joined_convolution as joined
 from lamina.kernels.operation import Operation
@@ -181,8 +181,8 @@ def test_gradient_of_a_table_adds_what_its_picks_are_given(shape, rows, features
     rng = np.random.default_rng(0)
     table, given = (rng.normal(size=(*size, features)).astype("float32") for size in ((rows,), shape))
     numbers = rng.integers(-rows - 2, rows + 2, shape).astype("int32")  # some pick nothing
-    assert lookup.LOOKUP_GRADIENT.is_native(numbers, given, rows=rows)
-    taken, vjp = jax.vjp(lambda table: lookup.take_rows(table, jnp.asarray(numbers)), table)
+    assert embedding.EMBEDDING_GRADIENT.is_native(numbers, given, rows=rows)
+    taken, vjp = jax.vjp(lambda table: embedding.take_rows(table, jnp.asarray(numbers)), table)
     found = jax.jit(vjp)(given)[0]
     expected, places = np.zeros((rows, features)), numbers + rows * (numbers < 0)
     there = (places >= 0) & (places < rows)

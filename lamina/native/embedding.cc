@@ -11,7 +11,7 @@ namespace {
 // Fewer numbers are added before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 15;
 
-ffi::Error lookup_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, Floats gradient, FloatsOut table) {
+ffi::Error embedding_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, Floats gradient, FloatsOut table) {
   int64_t count = gradient.dimensions()[0], features = gradient.dimensions()[1], rows = table->dimensions()[0];
   int64_t threads = (count + rows) * features < WORTH_THREADS ? 1 : pool.num_threads(), wide = vectors(features);
   // Rows are set to zero in equal parts; then, as some are picked much more often than others, each thread takes some columns.
@@ -34,7 +34,7 @@ ffi::Error lookup_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, 
   return ffi::Error::Success();
 }
 
-LAMINA_HANDLER(lookup_gradient, lookup_gradient,
+LAMINA_HANDLER(embedding_gradient, embedding_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::S32>>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>());
 

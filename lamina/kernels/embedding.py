@@ -24,7 +24,7 @@ def take_rows(table: Real[Array, "rows features"], numbers: Integer[Array, "*bat
     >>> take_rows(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 1, 0])).tolist()
     [[3.0, 4.0], [3.0, 4.0], [1.0, 2.0]]
     """
-    return LOOKUP(table, numbers)
+    return EMBEDDING(table, numbers)
 
 
 def _portable(table: Array, numbers: Array) -> Array:
@@ -33,7 +33,7 @@ def _portable(table: Array, numbers: Array) -> Array:
 
 def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
     (table, numbers), (g,) = primals, gradients
-    return [LOOKUP_GRADIENT(numbers, g, rows=len(table)), None]
+    return [EMBEDDING_GRADIENT(numbers, g, rows=len(table)), None]
 
 
 def _gradient_portable(numbers: Array, gradient: Array, *, rows: int) -> Array:
@@ -45,18 +45,18 @@ def _gradient_portable(numbers: Array, gradient: Array, *, rows: int) -> Array:
 def _gradient_native(numbers: Array, gradient: Array, *, rows: int) -> Array:
     features = gradient.shape[-1]
     shape, count = jax.ShapeDtypeStruct((rows, features), "float32"), math.prod(numbers.shape)
-    return call("lookup_gradient", shape, numbers.reshape(count), gradient.reshape(count, features))
+    return call("embedding_gradient", shape, numbers.reshape(count), gradient.reshape(count, features))
 
 
 def _gradient_supports(numbers: Any, gradient: Any, *, rows: int) -> bool:
     return numbers.dtype == "int32" and gradient.dtype == "float32" and gradient.size > 0 and rows > 0
 
 
-LOOKUP_GRADIENT = Operation(
-    "lookup_gradient",
+EMBEDDING_GRADIENT = Operation(
+    "embedding_gradient",
     _gradient_portable,
     native=_gradient_native,
-    targets=["lookup_gradient"],
+    targets=["embedding_gradient"],
     supports=_gradient_supports,
 )
-LOOKUP = Operation("lookup", _portable, backward=_gradients)
+EMBEDDING = Operation("embedding", _portable, backward=_gradients)
