@@ -11,7 +11,16 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import adam, batch_normalization, convolution, crossentropy, dense, embedding, normalization, pooling
+from lamina.kernels import (
+    adam,
+    batch_normalization,
+    convolution,
+    crossentropy,
+    dense,
+    embedding,
+    normalization,
+    pooling,
+)
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels import joined_convolution as joined
 from lamina.kernels.operation import Operation
