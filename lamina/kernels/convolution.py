@@ -82,7 +82,7 @@ def conv(
     strides, dilation = per_axis(strides, rank), per_axis(dilation, rank)
     pads = tuple(pads_of(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation))
     arrays = _of_one_type(x, kernel, bias)
-    if parts := parts_of(x, kernel, strides, dilation, groups):
+    if parts := parts_of(x, arrays[1], strides, dilation, groups):
         return JOINED_CONVOLUTION(*parts, *arrays[1:], pads=pads, looped=in_loop(), slope=float(slope))
     if {*kernel.shape[:-2], *strides, groups} == {1} and not any(map(any, pads)):
         return dense(arrays[0], arrays[1].reshape(kernel.shape[-2:]), None if bias is None else arrays[2], slope)

@@ -157,8 +157,8 @@ def _gradient_native(
     many = len(x) >= MANY_ROWS
     if not many:
         shapes[0] = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    arrays, how = (x, kernel, result, gradient), {"slope": np.float32(slope), "kept": np.bool_(kept)}
-    found = call("dense_gradient", [*shapes, undone], *arrays, in_place=None, **how)[:3]
+    arrays, number = (x, kernel, result, gradient), np.float32(slope)
+    found = call("dense_gradient", [*shapes, undone], *arrays, slope=number, kept=np.bool_(kept))[:3]
     return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
 
 

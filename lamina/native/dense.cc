@@ -95,6 +95,7 @@ void small_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
     }
 }
 
+// The same, of any number of rows.
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};

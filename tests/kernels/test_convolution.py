@@ -231,6 +231,12 @@ def test_other_convolutions_are_given_the_concatenation(channels, size, options)
     assert "joined" not in str(jax.make_jaxpr(convolved)(first, second, kernel))
 
 
+def test_a_wider_bias_widens_both_parts_of_a_concatenation():
+    parts, kernel = [jnp.ones((1, 4, 4, 16), "bfloat16")] * 2, jnp.ones((3, 3, 32, 16), "bfloat16")
+    found = jax.jit(lambda *parts: kernels.conv(concatenate(parts), kernel, bias=jnp.ones(16)))(*parts)
+    np.testing.assert_array_equal(found, np.full((1, 2, 2, 16), 289, "float32"))
+
+
 def test_layers_hand_on_what_a_concatenation_is_made_of():
     x = lm.Input((4, 4, 16))
     y = lm.layers.Concatenate()([lm.layers.Conv2D(16, 3, padding="same")(x), x])
