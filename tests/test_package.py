@@ -8,7 +8,7 @@ import pytest
 
 from lamina.core import memory
 
-HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "rich", "typer", "PIL", "scipy", "torch", "jaxtyping")
+HEAVY = ("matplotlib", "sklearn", "polars", "pandas", "optax", "rich", "typer", "PIL", "scipy", "torch", "jaxtyping")
 
 
 def test_importing_lamina_imports_nothing_heavy():

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from lamina.core.errors import ShapeError
 from lamina.core.masks import get_mask
@@ -186,6 +185,8 @@ def ctc(y_true: Any, y_pred: Any, mask: Any = None) -> Array:
     Raises:
         ShapeError: for other shapes.
     """
+    import optax
+
     y_true, y_pred = jnp.asarray(y_true).astype("int32"), float_array(y_pred)
     if y_true.ndim != 2 or y_pred.ndim != 3 or len(y_true) != len(y_pred):
         raise ShapeError(

@@ -4,12 +4,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import by_kind, check, check_not_negative, per_variable
+from lamina.optimizers.rules import Transformation, by_kind, check, check_not_negative, per_variable
 
 
 @register("optimizers")
@@ -40,7 +39,9 @@ class Adagrad(Optimizer):
         check_not_negative(self, initial_accumulator_value=initial_accumulator_value, epsilon=epsilon)
         self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
+        import optax
+
         return optax.chain(
             optax.scale_by_rss(self.initial_accumulator_value, self.epsilon), optax.scale(-learning_rate)
         )
@@ -72,7 +73,9 @@ class Adadelta(Optimizer):
         check_not_negative(self, epsilon=epsilon)
         self.rho, self.epsilon = rho, epsilon
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
+        import optax
+
         return optax.chain(optax.scale_by_adadelta(self.rho, self.epsilon), optax.scale(-learning_rate))
 
 
@@ -112,7 +115,9 @@ class RMSprop(Optimizer):
         check_not_negative(self, epsilon=epsilon)
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
+        import optax
+
         scaled = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         parts = [scaled(self.rho, self.epsilon), optax.scale(-learning_rate)]
         return optax.chain(*parts, *([optax.trace(self.momentum)] if self.momentum else []))
@@ -159,7 +164,7 @@ class Adafactor(Optimizer):
         self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         step = jnp.asarray(step, jax.dtypes.canonicalize_dtype(float))
         beta = 1 - jnp.power(step, self.beta_2_decay)
         rate = jnp.minimum(learning_rate, 1 / jnp.sqrt(step))
@@ -238,7 +243,7 @@ class Ftrl(Optimizer):
         self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
         self.beta = beta
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         power, l1 = self.learning_rate_power, self.l1_regularization_strength
         shrinkage = 2 * self.l2_shrinkage_regularization_strength
 

@@ -4,14 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from lamina.core.errors import ConfigError
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.kernels.adam import adam, adam_rule, next_moments
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import Arrays, Whole, check, per_variable
+from lamina.optimizers.rules import Arrays, Rule, Transformation, Whole, check, norm, per_variable
 
 
 class MomentOptimizer(Optimizer):
@@ -86,7 +85,7 @@ class Adam(MomentOptimizer):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.amsgrad = amsgrad
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         first, second = self.corrections(step)
         alpha = learning_rate * jnp.sqrt(second) / first
 
@@ -157,7 +156,7 @@ class Adamax(MomentOptimizer):
     Reference: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, section 7.
     """
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         first, _ = self.corrections(step)
 
         def rule(g: Array, w: Array, m: Array, u: Array) -> tuple[Array, ...]:
@@ -185,7 +184,7 @@ class Nadam(MomentOptimizer):
     Reference: Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         b1, b2 = _real(self.beta_1), _real(self.beta_2)
         _, second = self.corrections(step)
         now, following = (b1 * (1.0 - 0.5 * jnp.power(0.96, _real(t))) for t in (step, step + 1))
@@ -205,7 +204,7 @@ class Nadam(MomentOptimizer):
             changes, moments = per_variable(rule, momentum=0.0, velocity=0.0).update(gradients, moments, values)
             return changes, {"u_product": product, **moments}
 
-        return optax.GradientTransformation(init, update)
+        return Rule(init, update)
 
 
 @register("optimizers")
@@ -226,13 +225,13 @@ class Lamb(MomentOptimizer):
     Reference: You et al., "Large batch optimization for deep learning", 2020.
     """
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         first, second = self.corrections(step)
 
         def rule(g: Array, w: Array, m: Array, v: Array) -> tuple[Array, ...]:
             m, v = self.moments(g, m, v)
             u = (m / first) / (jnp.sqrt(v / second) + self.epsilon)
-            lengths = optax.tree.norm(w), optax.tree.norm(u)
+            lengths = norm(w), norm(u)
             both = (lengths[0] > 0) & (lengths[1] > 0)
             ratio = jnp.where(both, lengths[0] / jnp.where(both, lengths[1], 1.0), 1.0)
             return -ratio * learning_rate * u, m, v
@@ -276,7 +275,7 @@ class ScheduleFreeAdamW(MomentOptimizer):
         check(self, "warmup_steps", warmup_steps, lambda x: x >= 0, "a whole number of at least 0")
         self.warmup_steps = warmup_steps
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         step, b1, b2 = _real(step), _real(self.beta_1), _real(self.beta_2)
         _, second = self.corrections(step)
         if self.warmup_steps:

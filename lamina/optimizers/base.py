@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lamina.core import registry
 from lamina.core.errors import ConfigError, StateError, nearest
 from lamina.core.module import Module
 from lamina.core.state import Array, Variable
 from lamina.core.transforms import Gradients
-from lamina.optimizers.rules import Arrays, advance, cast_like, check, check_whole, lift, shorten
+from lamina.optimizers.rules import Arrays, Transformation, advance, cast_like, check, check_whole, lift, norm, shorten
 
 
 class Optimizer(Module):
@@ -40,6 +39,7 @@ class Optimizer(Module):
     Raises:
         ConfigError: for an argument that is unknown or out of its range.
 
+    >>> import optax
     >>> class SignDescent(Optimizer):
     ...     def transform(self, learning_rate, step):
     ...         return optax.chain(optax.scale_by_sign(), optax.scale(-learning_rate))
@@ -104,7 +104,7 @@ class Optimizer(Module):
 
     # -- what an optimizer of one's own overrides ------------------------------------------------------------------
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         """The rule, as a transformation from gradients to the changes that are added to the variables.
 
         Args:
@@ -366,9 +366,9 @@ class Optimizer(Module):
         if value is not None:
             return {path: jnp.clip(g, -value, value) for path, g in gradients.items()}
         if each is not None:
-            return {path: g * shorten(optax.tree.norm(g), each) for path, g in gradients.items()}
+            return {path: g * shorten(norm(g), each) for path, g in gradients.items()}
         if together is not None:
-            factor = shorten(optax.tree.norm(gradients), together)
+            factor = shorten(norm(gradients), together)
             return {path: g * factor for path, g in gradients.items()}
         return gradients
 

@@ -3,12 +3,11 @@
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import optax
 
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import check, per_variable
+from lamina.optimizers.rules import Transformation, check, per_variable
 
 
 @register("optimizers")
@@ -41,7 +40,9 @@ class SGD(Optimizer):
         check(self, "momentum", momentum, lambda x: 0 <= x <= 1, "a number from 0 to 1")
         self.momentum, self.nesterov = momentum, nesterov
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
+        import optax
+
         if not self.momentum:
             return optax.scale(-learning_rate)
         return optax.chain(optax.scale(-learning_rate), optax.trace(self.momentum, self.nesterov))
@@ -70,7 +71,7 @@ class Lion(Optimizer):
         check(self, "beta_2", beta_2, lambda x: 0 <= x <= 1, "a number from 0 to 1")
         self.beta_1, self.beta_2 = beta_1, beta_2
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         b1, b2 = self.beta_1, self.beta_2
 
         def rule(g: Array, w: Array, m: Array) -> tuple[Array, ...]:

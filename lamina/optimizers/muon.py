@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax.numpy as jnp
-import optax
 
 from lamina.core.errors import ConfigError
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.optimizers.adam import Adam
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import by_kind, check, check_whole, per_variable
+from lamina.optimizers.rules import Transformation, by_kind, check, check_whole, per_variable
 
 
 @register("optimizers")
@@ -98,7 +97,7 @@ class Muon(Optimizer):
     def decay_of(self, path: str, variable: Any) -> float | None:
         return self.weight_decay if self._orthogonal(path, variable) else self.adam_weight_decay
 
-    def transform(self, learning_rate: Any, step: Any) -> optax.GradientTransformation:
+    def transform(self, learning_rate: Any, step: Any) -> Transformation:
         def rule(g: Array, w: Array, m: Array) -> tuple[Array, ...]:
             m = m + (g + m * (self.momentum - 1))
             update = learning_rate * self.orthogonalize(g + self.momentum * m if self.nesterov else m)

@@ -1,12 +1,11 @@
-"""What optimizers are put together from: rules as ``optax`` transformations, and checks of their arguments."""
+"""What optimizers are put together from: rules, which are transformations as ``optax`` has them, and checks of arguments."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lamina.core.errors import ConfigError
 from lamina.core.state import Array
@@ -15,7 +14,26 @@ from lamina.core.state import Array
 Arrays = dict[str, Array]
 
 
-def per_variable(rule: Callable[..., tuple[Any, ...]], **slots: Any) -> optax.GradientTransformation:
+class Transformation(Protocol):
+    """From gradients to the changes that are added to values: a :class:`Rule`, or any transformation of ``optax``."""
+
+    @property
+    def init(self) -> Callable[[Any], Any]:
+        """``values -> state``."""
+
+    @property
+    def update(self) -> Callable[..., tuple[Any, Any]]:
+        """``(gradients, state, values) -> (changes, state)``."""
+
+
+class Rule(NamedTuple):
+    """A :class:`Transformation` made of its two functions, without ``optax``, which takes a while to import."""
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+
+
+def per_variable(rule: Callable[..., tuple[Any, ...]], **slots: Any) -> Rule:
     """A transformation that treats each variable alone.
 
     Args:
@@ -42,10 +60,10 @@ def per_variable(rule: Callable[..., tuple[Any, ...]], **slots: Any) -> optax.Gr
         after = {name: {path: out[i] for path, out in new.items()} for i, name in enumerate(slots, start=1)}
         return {path: out[0] for path, out in new.items()}, after
 
-    return optax.GradientTransformation(init, update)
+    return Rule(init, update)
 
 
-class Whole(optax.GradientTransformation):
+class Whole(Rule):
     """A transformation that knows a faster way to the next values than to add its changes to them.
 
     Args:
@@ -55,23 +73,21 @@ class Whole(optax.GradientTransformation):
 
     advance: Callable[[Arrays, Any, Arrays], tuple[Arrays, Any]]
 
-    def __new__(cls, rule: optax.GradientTransformation, advance: Callable[..., tuple[Arrays, Any]]) -> "Whole":
-        whole = super().__new__(cls, *rule)
+    def __new__(cls, rule: Transformation, advance: Callable[..., tuple[Arrays, Any]]) -> "Whole":
+        whole = super().__new__(cls, rule.init, rule.update)
         whole.advance = advance
         return whole
 
 
-def advance(rule: optax.GradientTransformation, gradients: Arrays, state: Any, values: Arrays) -> tuple[Arrays, Any]:
+def advance(rule: Transformation, gradients: Arrays, state: Any, values: Arrays) -> tuple[Arrays, Any]:
     """The next values and the next state."""
     if isinstance(rule, Whole):
         return rule.advance(gradients, state, values)
     changes, state = rule.update(gradients, state, values)
-    return optax.apply_updates(values, changes), state
+    return {path: (value + changes[path]).astype(value.dtype) for path, value in values.items()}, state
 
 
-def by_kind(
-    chosen: Callable[[str, Array], bool], first: optax.GradientTransformation, second: optax.GradientTransformation
-) -> optax.GradientTransformation:
+def by_kind(chosen: Callable[[str, Array], bool], first: Transformation, second: Transformation) -> Rule:
     """``first`` for the variables where ``chosen(path, value)`` holds, and ``second`` for the others."""
 
     def parts(values: Arrays) -> tuple[Arrays, Arrays]:
@@ -91,7 +107,7 @@ def by_kind(
             after.append(inner)
         return changes, tuple(after)
 
-    return optax.GradientTransformation(init, update)
+    return Rule(init, update)
 
 
 def check(owner: Any, name: str, value: Any, valid: Callable[[Any], Any], expected: str) -> None:
@@ -113,6 +129,11 @@ def check_not_negative(owner: Any, **values: Any) -> None:
     """Raise a ConfigError for a value below zero."""
     for name, value in values.items():
         check(owner, name, value, lambda x: x >= 0, "a number of at least 0")
+
+
+def norm(tree: Any) -> Array:
+    """The Euclidean length of all arrays in ``tree`` together."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
 
 
 def shorten(norm: Array, greatest: float) -> Array:
