@@ -22,6 +22,7 @@ from lamina.initializers import RandomNormal
 from lamina.kernels import decoding, slopes
 from lamina.kernels.attention import self_attention
 from lamina.kernels.decoding import BlockWeights, Cache
+from lamina.kernels.dense import dense_transposed
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
 from lamina.layers.base import Layer, layer
 from lamina.models.model import Model
@@ -237,7 +238,7 @@ class LanguageModel(Model):
         return self._scores(self.transformer(tokens))
 
     def _scores(self, x: Array) -> Array:
-        return jnp.matmul(x, self.transformer.tokens.embeddings.value.T)
+        return dense_transposed(x, self.transformer.tokens.embeddings.value)
 
     @functools.cached_property
     def read(self) -> Callable[..., tuple[Array, list[Cache]]]:
@@ -333,7 +334,7 @@ class MaskedLanguageModel(Model):
 
     def call(self, inputs: dict[str, Array]) -> Array:
         x = jnp.take_along_axis(self.transformer(inputs["tokens"]), inputs["places"][:, :, None], axis=1)
-        return jnp.matmul(self.norm(self.dense(x)), self.transformer.tokens.embeddings.value.T)
+        return dense_transposed(self.norm(self.dense(x)), self.transformer.tokens.embeddings.value)
 
 
 @register("models")

@@ -53,6 +53,24 @@ def dense_gelu(
     return DENSE_GELU(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias)
 
 
+def dense_transposed(
+    x: Real[Array, "*batch inputs"], kernel: Real[Array, "outputs inputs"]
+) -> Real[Array, "*batch outputs"]:
+    r""":math:`x W^T`: by how much vectors resemble the rows of a table, as of embeddings.
+
+    Args:
+        x: shape ``(..., inputs)``.
+        kernel: :math:`W`, of shape ``(outputs, inputs)``.
+
+    Returns:
+        Shape ``(..., outputs)``.
+
+    >>> dense_transposed(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [1.0, 0.0]])).tolist()
+    [[11.0, 1.0]]
+    """
+    return DENSE_TRANSPOSED(x, kernel)
+
+
 def _portable(x: Array, kernel: Array, bias: Array, *, slope: float) -> Array:
     return activate(jnp.matmul(x, kernel), bias, slope)
 
@@ -71,6 +89,25 @@ def _rows(x: Array) -> Array:
     return x.reshape(_count(x), x.shape[-1])
 
 
+def _transposed_portable(x: Array, kernel: Array) -> Array:
+    return jnp.matmul(x, kernel.T)
+
+
+def _transposed_native(x: Array, kernel: Array) -> Any:
+    shape = jax.ShapeDtypeStruct((_count(x), len(kernel)), "float32")
+    return call("dense_transposed", shape, _rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
+
+
+def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
+    (x, kernel), (g,) = primals, gradients
+    nothing = jnp.zeros(0, g.dtype)
+    settings = {"slope": 1.0, "kept": False, "back": False}
+    return [
+        DENSE(g, kernel, nothing, slope=1.0).astype(x.dtype) if wanted[0] else None,
+        DENSE_GRADIENT(_rows(g), kernel, nothing, _rows(x), **settings)[1].astype(kernel.dtype) if wanted[1] else None,
+    ]
+
+
 def _gelu_portable(x: Array, kernel: Array, bias: Array) -> Array:
     return gelu_tanh(DENSE(x, kernel, bias, slope=1.0))
 
@@ -86,7 +123,7 @@ def _slopes_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
     return [array.reshape(*x.shape[:-1], kernel.shape[1]) for array in found]
 
 
-def _gelu_supports(x: Any, *others: Any) -> bool:
+def _many_rows(x: Any, *others: Any) -> bool:
     return _floats(x, *others) and _count(x) >= MANY_ROWS
 
 
@@ -167,20 +204,28 @@ def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bo
 
 
 DENSE = Operation("dense", _portable, native=_native, targets=["dense"], supports=_supports, backward=_gradients)
+DENSE_TRANSPOSED = Operation(
+    "dense_transposed",
+    _transposed_portable,
+    native=_transposed_native,
+    targets=["dense_transposed"],
+    supports=_many_rows,
+    backward=_transposed_gradients,
+)
 DENSE_GELU_SLOPES = Operation(
     "dense_gelu_slopes",
     _slopes_portable,
     multiple=True,
     native=_slopes_native,
     targets=["dense_gelu"],
-    supports=_gelu_supports,
+    supports=_many_rows,
 )
 DENSE_GELU = Operation(
     "dense_gelu",
     _gelu_portable,
     native=lambda *arrays: _slopes_native(*arrays)[0],
     targets=["dense_gelu"],
-    supports=_gelu_supports,
+    supports=_many_rows,
     forward=_gelu_forward,
     backward=_gelu_gradients,
 )

@@ -57,11 +57,12 @@ void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs,
   if (begin == 0) std::memcpy(bias, sums, outputs * sizeof(float));
 }
 
-// activated(x kernel + bias), of many rows.
+// activated(x kernel + bias), of many rows; the kernel may be turned over.
+template <bool TURNED = false>
 void large_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
-  if (stays_in_cache(product.rows, product.depth, product.columns)) return multiply_in_cache(pool, product, kernel);
+  if (stays_in_cache(product.rows, product.depth, product.columns)) return multiply_in_cache<TURNED>(pool, product, kernel);
   ByPanels by_panels(product, pool.num_threads());
-  parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<false>(kernel, task); });
+  parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<TURNED>(kernel, task); });
 }
 
 // activated(x kernel + bias), of few rows. Threads share the rows of a large kernel: if each read half of every row, only half of
@@ -108,6 +109,16 @@ ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Flo
 LAMINA_HANDLER(dense, dense,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
+
+// x kernel^T, of many rows.
+ffi::Error dense_transposed(ffi::ThreadPool pool, Floats x, Floats kernel, FloatsOut out) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[0];
+  large_dense<true>(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), {}}, kernel.typed_data());
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(dense_transposed, dense_transposed,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
 
 // GELU of x kernel + bias, and its slopes; of many rows.
 ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut slopes) {

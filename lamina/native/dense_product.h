@@ -142,8 +142,9 @@ struct ByPanels {
   }
 };
 
-// finish(x matrix), where the matrix stays in the cache.
-inline void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const float* matrix) {
+// finish(x matrix), where the matrix, which may be turned over, stays in the cache.
+template <bool TURNED>
+void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const float* matrix) {
   Scratch scratch(product.size(), true);
   float* weights = scratch.take(product.size());
   int64_t bands = (product.rows + BAND - 1) / BAND, tasks = std::min(bands, TASKS * pool.num_threads());
@@ -152,7 +153,7 @@ inline void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, con
       return product.work(weights, share(bands, task, tasks) * BAND,
                           std::min(share(bands, task + 1, tasks) * BAND, product.rows));
     for (int64_t panel = task; panel < product.panels; panel += tasks)
-      copy_panel<false>(product, matrix, panel, weights + product.place(panel));
+      copy_panel<TURNED>(product, matrix, panel, weights + product.place(panel));
   });
 }
 
