@@ -20,9 +20,11 @@ from lamina.families.drawing import chance, compiled, drawn, written
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.initializers import RandomNormal
 from lamina.kernels import decoding, slopes
+from lamina.kernels.addition import residual
 from lamina.kernels.attention import self_attention
 from lamina.kernels.decoding import BlockWeights, Cache
 from lamina.kernels.dense import dense_transposed
+from lamina.kernels.normalization import again
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
 from lamina.layers.base import Layer, layer
 from lamina.models.model import Model
@@ -105,11 +107,17 @@ class TransformerBlock(Layer):
         self.down = Dense(self.axis_length(x_shape, -1))
 
     def call(self, x: Array, seen: Array | None = None) -> Array:
-        first = self.normalize_first
-        taken = self.attention(self.attention_norm(x) if first else x, seen)
-        x = x + taken if first else self.attention_norm(x + taken)
-        change = self.drop(self.down(self.up(self.norm(x) if first else x)))
-        return x + change if first else self.norm(x + change)
+        if self.normalize_first:
+            normal = self.attention_norm(x)
+            x = residual(again(x, normal), self.attention(normal, seen))
+            normal = self.norm(x)
+            return residual(again(x, normal), self.change(normal))
+        x = self.attention_norm(residual(x, self.attention(x, seen)))
+        return self.norm(residual(x, self.change(x)))
+
+    def change(self, x: Array) -> Array:
+        """What the small network makes of each position."""
+        return self.drop(self.down(self.up(x)))
 
     def weights_to_decode(self) -> BlockWeights:
         """The weights, as :func:`~lamina.kernels.decoding.decode` takes them."""

@@ -45,7 +45,7 @@ def batch_norm(
 ) -> tuple[Float[Array, "*shape"], Float[Array, " channels"], Float[Array, " channels"]]:
     """Normalize each channel over all other axes.
 
-    What :func:`plus` and :func:`rectified` make of the result is done in the same pass over memory.
+    What :func:`~lamina.kernels.addition.plus` and :func:`rectified` make of the result is done in the same pass over memory.
 
     Args:
         x: shape ``(..., channels)``.
@@ -67,17 +67,12 @@ def batch_norm(
     return _noted(normalized.finished(), normalized, None), mean, variance
 
 
-def plus(x: Shaped[Array, "*shape"], y: Shaped[Array, "*others"]) -> Shaped[Array, "*result"]:
-    """``x + y``, where possible while one of them is normalized.
-
-    >>> plus(jnp.array([1.0]), jnp.array([2.0])).tolist()
-    [3.0]
-    """
-    for one, other in ((x, y), (y, x)):
-        normalized, more = _made.read(one) or (None, None)
-        if normalized is not None and more is None and one.shape == other.shape and one.dtype == other.dtype:
-            return _noted(x + y, normalized, other)
-    return x + y
+def with_normalized(x: Shaped[Array, "*others"], y: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"] | None:
+    """``x + y`` where ``y`` was just normalized: what :func:`rectified` makes of it is done in one pass. Else ``None``."""
+    normalized, more = _made.read(y) or (None, None)
+    if normalized is None or more is not None or (x.shape, x.dtype) != (y.shape, y.dtype):
+        return None
+    return _noted(x + y, normalized, x)
 
 
 def rectified(x: Shaped[Array, "*shape"], slope: float = 0.0) -> Shaped[Array, "*shape"]:

@@ -1,4 +1,7 @@
-"""A dense layer: forward natively, back where it has some rows or little to do; XLA's own products elsewhere."""
+"""Dense layers, with what is added to them.
+
+Forward natively; back where there are some rows or little to do, with XLA's own products elsewhere.
+"""
 
 import math
 from typing import Any
@@ -7,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core.typing import Array, Real
+from lamina.core.notes import Notes
+from lamina.core.typing import Array, Real, Shaped
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import activate, gelu_tanh, undo
 
@@ -15,6 +19,9 @@ from lamina.kernels.slopes import activate, gelu_tanh, undo
 ENOUGH_ROWS, MANY_ROWS = 8, 32
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17
+
+#: what layers without an activation were given, by what they gave, as long as a program is traced
+_given = Notes()
 
 
 def dense(
@@ -37,7 +44,20 @@ def dense(
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])).tolist()
     [[11.5]]
     """
-    return DENSE(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias, slope=float(slope))
+    bias = _nothing(kernel) if bias is None else bias
+    result = DENSE(x, kernel, bias, _nothing(kernel), slope=float(slope))
+    # not outside compiled code, which computes what is not used, and where arrays would live as long as the result does
+    if slope == 1 and isinstance(result, jax.core.Tracer):
+        _given.write(result, (x, kernel, bias))
+    return result
+
+
+def with_dense(x: Shaped[Array, "*others"], change: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"] | None:
+    """``x + change`` where ``change`` is what a dense layer gives: worked out in one. Else ``None``."""
+    given = _given.read(change)
+    if given is None or (x.shape, x.dtype) != (change.shape, change.dtype):
+        return None
+    return DENSE(*given, x, slope=1.0)
 
 
 def dense_gelu(
@@ -50,7 +70,7 @@ def dense_gelu(
     >>> dense_gelu(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]])).tolist()
     [[11.0]]
     """
-    return DENSE_GELU(x, kernel, jnp.zeros(0, kernel.dtype) if bias is None else bias)
+    return DENSE_GELU(x, kernel, _nothing(kernel) if bias is None else bias)
 
 
 def dense_transposed(
@@ -71,13 +91,19 @@ def dense_transposed(
     return DENSE_TRANSPOSED(x, kernel)
 
 
-def _portable(x: Array, kernel: Array, bias: Array, *, slope: float) -> Array:
-    return activate(jnp.matmul(x, kernel), bias, slope)
+def _nothing(like: Array) -> Array:
+    """What stands for an array that is not there."""
+    return jnp.zeros(0, like.dtype)
 
 
-def _native(x: Array, kernel: Array, bias: Array, *, slope: float) -> Any:
+def _portable(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Array:
+    before = jnp.matmul(x, kernel)
+    return activate(before + more if more.size else before, bias, slope)
+
+
+def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
     shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), "float32")
-    y = call("dense", shape, _rows(x), kernel, bias, slope=np.float32(slope))
+    y = call("dense", shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
@@ -100,20 +126,20 @@ def _transposed_native(x: Array, kernel: Array) -> Any:
 
 def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
     (x, kernel), (g,) = primals, gradients
-    nothing = jnp.zeros(0, g.dtype)
+    nothing = _nothing(g)
     settings = {"slope": 1.0, "kept": False, "back": False}
     return [
-        DENSE(g, kernel, nothing, slope=1.0).astype(x.dtype) if wanted[0] else None,
+        DENSE(g, kernel, nothing, nothing, slope=1.0).astype(x.dtype) if wanted[0] else None,
         DENSE_GRADIENT(_rows(g), kernel, nothing, _rows(x), **settings)[1].astype(kernel.dtype) if wanted[1] else None,
     ]
 
 
 def _gelu_portable(x: Array, kernel: Array, bias: Array) -> Array:
-    return gelu_tanh(DENSE(x, kernel, bias, slope=1.0))
+    return gelu_tanh(DENSE(x, kernel, bias, _nothing(kernel), slope=1.0))
 
 
 def _slopes_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
-    before = DENSE(x, kernel, bias, slope=1.0)
+    before = DENSE(x, kernel, bias, _nothing(kernel), slope=1.0)
     return jax.jvp(gelu_tanh, (before,), (jnp.ones_like(before),))
 
 
@@ -133,7 +159,8 @@ def _gelu_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
 
 
 def _gelu_gradients(primals: Any, slopes: Any, gradients: Any, wanted: Any) -> list[Any]:
-    return _gradients(primals, [slopes], gradients, wanted, slope=0.0, kept=True)
+    (x, kernel, bias), (g,) = primals, gradients
+    return _of_layer(x, kernel, bias, slopes, g, wanted, slope=0.0, kept=True)
 
 
 def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
@@ -148,11 +175,17 @@ def _floats(*arrays: Any) -> bool:
     return all(array.dtype == "float32" for array in arrays) and arrays[0].size > 0 and arrays[1].size > 0
 
 
-def _gradients(
-    primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float, kept: bool = False
+def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
+    (x, kernel, bias, more), (y,), (g,) = primals, results, gradients
+    of_more = undo(g, y, slope).astype(more.dtype) if more.size else more
+    return [*_of_layer(x, kernel, bias, y, g, wanted, slope=slope), of_more]
+
+
+def _of_layer(
+    x: Array, kernel: Array, bias: Array, y: Array, g: Array, wanted: Any, *, slope: float, kept: bool = False
 ) -> list[Any]:
-    (x, kernel, bias), (g,) = primals, gradients
-    result = jnp.zeros(0, g.dtype) if slope == 1 else _rows(results[0])
+    """The gradients of an input, a kernel and a bias, from the result (or the slopes, if they were kept) and its gradient."""
+    result = _nothing(g) if slope == 1 else _rows(y)
     settings = {"slope": slope, "kept": kept, "back": wanted[0]}
     of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
     return [
@@ -184,7 +217,7 @@ def _gradient_native(
     outputs = kernel.shape[1]
     small = len(x) == 1 or _is_small(x, kernel)
     if kept and (small or len(x) < MANY_ROWS):
-        gradient, result, slope, kept = gradient * result, jnp.zeros(0, "float32"), 1.0, False
+        gradient, result, slope, kept = gradient * result, _nothing(gradient), 1.0, False
     shapes = [
         jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
     ]

@@ -1,4 +1,8 @@
-"""Normalization: means and variances, and what is made of them. All computed in at least single precision."""
+"""Normalization: means and variances, and what is made of them. All computed in at least single precision.
+
+In residual networks what is normalized, or the result, is also added to something. The gradients of both uses are added
+while that of the normalization is worked out, if the array is replaced by its double (:func:`again`) in the second use.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -10,8 +14,12 @@ import numpy as np
 from jax import lax
 
 from lamina.core.errors import ShapeError
+from lamina.core.notes import Notes
 from lamina.core.typing import Array, Float, Real, Shaped
 from lamina.kernels.operation import Operation, call
+
+#: by the result of a normalization, as long as a program is traced: its double, its input, and the input's double
+_doubles = Notes()
 
 
 def widened(x: Array) -> Array:
@@ -122,7 +130,7 @@ def layer_norm(
     """
     axes = positive_axes(axis, x.ndim)
     if axes == (x.ndim - 1,):
-        return LAYER_NORM(x, *of_columns(x, gamma, beta), epsilon=float(epsilon), centered=True)
+        return _normalized(x, gamma, beta, epsilon, centered=True)
     mean, variance = moments(x, axes)
     return standardize(x, mean, variance, along(gamma, axes, x.ndim), along(beta, axes, x.ndim), epsilon)
 
@@ -148,7 +156,7 @@ def rms_norm(
     """
     axes, exact = positive_axes(axis, x.ndim), widened(x)
     if axes == (x.ndim - 1,):
-        return LAYER_NORM(x, *of_columns(x, scale, None), epsilon=float(epsilon), centered=False)
+        return _normalized(x, scale, None, epsilon, centered=False)
     mean_square = jnp.mean(jnp.square(exact), axes, keepdims=True)
     result = exact * lax.rsqrt(mean_square + jnp.asarray(epsilon, exact.dtype))
     if scale is not None:
@@ -206,6 +214,29 @@ def unit_norm(
     return (exact * lax.rsqrt(jnp.maximum(square, jnp.asarray(epsilon**2, exact.dtype)))).astype(x.dtype)
 
 
+def again(x: Shaped[Array, "*shape"], normal: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """``x``, for a second use, where ``normal`` is the result of a normalization and ``x`` that or its input.
+
+    Of any other arrays ``x`` itself.
+
+    >>> again(jnp.array([1.0, 3.0]), layer_norm(jnp.array([1.0, 3.0]))).tolist()
+    [1.0, 3.0]
+    """
+    doubles = _doubles.read(normal)
+    if doubles is None:
+        return x
+    of_result, source, of_source = doubles
+    return of_result if x is normal else of_source if x is source else x
+
+
+def _normalized(x: Array, gamma: Array | None, beta: Array | None, epsilon: float, *, centered: bool) -> Array:
+    settings = {"epsilon": float(epsilon), "centered": centered}
+    normal, of_result, of_source = LAYER_NORM(x, *of_columns(x, gamma, beta), **settings)
+    if isinstance(normal, jax.core.Tracer):
+        _doubles.write(normal, (of_result, x, of_source))
+    return normal
+
+
 def of_columns(x: Array, gamma: Array | None, beta: Array | None) -> tuple[Array, Array]:
     """Scale and offset of the columns in the precision of the computation, empty where there is none."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
@@ -228,14 +259,17 @@ def _layer_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered
 
 
 def _layer_norm_gradient(
-    x: Array, gamma: Array, mean: Array, scale: Array, gradient: Array, *, centered: bool
+    x: Array, gamma: Array, mean: Array, scale: Array, gradient: Array, second: Array, more: Array, *, centered: bool
 ) -> tuple[Array, Array, Array]:
+    """The gradients, where ``second`` is to be added to that of the result, and ``more`` to that of ``x``, if not empty."""
     scale, given, rows = scale[..., None], widened(gradient), tuple(range(x.ndim - 1))
+    given = given + widened(second) if second.size else given
     normal = (widened(x) - mean[..., None]) * scale
     weighted = given * gamma if gamma.size else given
     change = weighted - normal * jnp.mean(weighted * normal, -1, keepdims=True)
     change = change - jnp.mean(weighted, -1, keepdims=True) if centered else change
-    return (change * scale).astype(x.dtype), jnp.sum(given * normal, rows), jnp.sum(given, rows)
+    of_x = change * scale + widened(more) if more.size else change * scale
+    return of_x.astype(x.dtype), jnp.sum(given * normal, rows), jnp.sum(given, rows)
 
 
 def native_supports(x: Any, *others: Any, **settings: Any) -> bool:
@@ -269,23 +303,40 @@ def sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
 def _layer_norm_backward(
     primals: Any, residuals: Any, gradients: Any, wanted: Any, *, epsilon: float, centered: bool
 ) -> list[Array]:
-    x, gamma, _ = primals
-    return sized(primals, LAYER_NORM_GRADIENT(x, gamma, *residuals, *gradients, centered=centered))
+    (x, gamma, beta), (*of_result, more) = primals, gradients
+    first, *others = [g for g in of_result if g is not None] or [None]
+    if first is None:
+        return [more, jnp.zeros_like(gamma), jnp.zeros_like(beta)]
+    nothing = jnp.zeros(0, x.dtype)
+    given = first, others[0] if others else nothing, nothing if more is None else more
+    return sized(primals, LAYER_NORM_GRADIENT(x, gamma, *residuals, *given, centered=centered))
 
 
-def _layer_norm_forward(*primals: Array, **settings: Any) -> tuple[Array, Any]:
-    y, *residuals = LAYER_NORM_FORWARD(*primals, **settings)
-    return y, residuals
+def _layer_norm_forward(x: Array, *others: Array, **settings: Any) -> tuple[list[Array], Any]:
+    y, *residuals = LAYER_NORM_FORWARD(x, *others, **settings)
+    return [y, y, x], residuals
+
+
+def _with_doubles(form: Any) -> Any:
+    """The result of ``form`` twice, and its first argument."""
+
+    def doubled(x: Array, *others: Array, **settings: Any) -> tuple[Array, Array, Array]:
+        y = form(x, *others, **settings)[0]
+        return y, y, x
+
+    return doubled
 
 
 LAYER_NORM = Operation(
     "layer_norm",
-    lambda *arrays, **settings: _layer_norm(*arrays, **settings)[0],
-    native=lambda *arrays, **settings: _layer_norm_native(*arrays, **settings)[0],
+    _with_doubles(_layer_norm),
+    multiple=True,
+    native=_with_doubles(_layer_norm_native),
     targets=["layer_norm"],
     supports=native_supports,
     forward=_layer_norm_forward,
     backward=_layer_norm_backward,
+    sparse=True,
 )
 LAYER_NORM_FORWARD = Operation(
     "layer_norm_forward",

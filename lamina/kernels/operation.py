@@ -37,6 +37,7 @@ class Operation:
         backward: the gradients. Called with the arguments, what ``forward`` gave, the gradients of the results, and for
             each argument whether its gradient is wanted; gives one for each argument, anything where it is not wanted.
             Without it, derivatives are those of the portable form.
+        sparse: whether ``backward`` gets ``None``, not zeros, for a result on which nothing depends.
 
     >>> square = Operation("square", portable=lambda x: x * x)
     >>> float(square(3.0)), float(jax.grad(square)(3.0)), float(jax.grad(jax.grad(square))(3.0))
@@ -56,9 +57,10 @@ class Operation:
         cuda_supports: Callable[..., bool] | None = None,
         forward: Callable[..., tuple[Any, Any]] | None = None,
         backward: Callable[..., Sequence[Any]] | None = None,
+        sparse: bool = False,
     ) -> None:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
-        self.supports, self.forward, self.backward = supports, forward, backward
+        self.supports, self.forward, self.backward, self.sparse = supports, forward, backward, sparse
         self._known: dict[Any, tuple[list[Any], float]] = {}
         self.primitive = Primitive(name)
         setattr(self.primitive, "flops", self.flops)  # noqa: B010 - for count_flops
@@ -171,7 +173,8 @@ def _tangent_of(operation: Operation) -> Primitive:
 
     def transpose(cotangents: Sequence[Any], *arrays: Any, wanted: Any, tree: Any, settings: Any) -> list[Any]:
         count = len(wanted)
-        cotangents = [ad.instantiate_zeros(c) for c in cotangents]
+        absent = (lambda c: None) if operation.sparse else ad.instantiate_zeros
+        cotangents = [absent(c) if isinstance(c, ad.Zero) else c for c in cotangents]
         primals, leaves = arrays[:count], arrays[count : count + tree.num_leaves]
         assert operation.backward is not None
         gradients = operation.backward(primals, tree.unflatten(leaves), cotangents, wanted, **dict(settings))

@@ -10,7 +10,7 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.kernels import joined_convolution
-from lamina.kernels.batch_normalization import plus
+from lamina.kernels.addition import plus
 from lamina.kernels.normalization import unit_norm
 from lamina.layers.base import Layer, layer
 

@@ -57,7 +57,7 @@ void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs,
   if (begin == 0) std::memcpy(bias, sums, outputs * sizeof(float));
 }
 
-// activated(x kernel + bias), of many rows; the kernel may be turned over.
+// activated(x kernel + bias + more), of many rows; the kernel may be turned over.
 template <bool TURNED = false>
 void large_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
   if (stays_in_cache(product.rows, product.depth, product.columns)) return multiply_in_cache<TURNED>(pool, product, kernel);
@@ -65,7 +65,7 @@ void large_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
   parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<TURNED>(kernel, task); });
 }
 
-// activated(x kernel + bias), of few rows. Threads share the rows of a large kernel: if each read half of every row, only half of
+// activated(x kernel + bias + more), of few rows. Threads share the rows of a large kernel: if each read half of every row, only half of
 // the places of its cache could hold them.
 void small_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
   int64_t rows = product.rows, inputs = product.depth, outputs = product.columns, numbers = inputs * outputs;
@@ -91,23 +91,25 @@ void small_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
   for (int64_t row = 0; row < rows; row++)
     for (int64_t n = 0; n < outputs; n += LANES) {
       Vector total = product.finish.bias ? load(product.finish.bias + n, outputs - n) : Vector{};
+      if (product.more) total += load(product.more + row * outputs + n, outputs - n);
       for (int64_t part = 0; part < parts; part++) total += load(sums + (part * rows + row) * padded + n);
       store(product.out + row * outputs + n, activated(total, product.finish.slope), outputs - n);
     }
 }
 
 // The same, of any number of rows.
-ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, float slope) {
+ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats more, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};
-  Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish};
+  const float* added = more.element_count() ? more.typed_data() : nullptr;
+  Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, added};
   bool large = rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS;
   large ? large_dense(pool, product, kernel.typed_data()) : small_dense(pool, product, kernel.typed_data());
   return ffi::Error::Success();
 }
 
 LAMINA_HANDLER(dense, dense,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
 
 // x kernel^T, of many rows.
@@ -124,7 +126,7 @@ LAMINA_HANDLER(dense_transposed, dense_transposed,
 ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut slopes) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   Finish finish{bias.element_count() ? bias.typed_data() : nullptr, 1.0f};
-  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, slopes->typed_data()},
+  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, slopes->typed_data()},
               kernel.typed_data());
   return ffi::Error::Success();
 }

@@ -46,13 +46,14 @@ struct Before {
   }
 };
 
-// out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels; GELU of that, if there
-// are places for its slopes.
+// out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels; finish(left right + more), if
+// there is more; GELU of that, if there are places for its slopes.
 struct Product {
   const float* left;
   int64_t rows, depth, columns;
   float* out;
   Finish finish;
+  const float* more = nullptr;
   float* slopes = nullptr;
   int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST;
 
@@ -71,21 +72,29 @@ struct Product {
       int64_t here = std::min(BAND, last - row);
       for (int64_t i = 0; i < here; i++) {
         from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
-        for (int64_t n = 0; slopes && n < valid(panel); n += LANES)  // which are written afterwards
-          __builtin_prefetch(slopes + (row + i) * columns + begin(panel) + n, 1, 2);
+        for (int64_t n = 0; n < valid(panel); n += LANES) {  // what is read or written afterwards
+          int64_t place = (row + i) * columns + begin(panel) + n;
+          if (slopes) __builtin_prefetch(slopes + place, 1, 2);
+          if (more) __builtin_prefetch(more + place, 0, 2);
+        }
       }
-      product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel), finish);
-      if (slopes) apply_gelu(row, row + here, begin(panel), begin(panel) + valid(panel));
+      product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel),
+                       {finish.bias, more ? 1.0f : finish.slope});
+      if (slopes || more)
+        for (int64_t i = row; i < row + here; i++)
+          for (int64_t n = begin(panel), end = n + valid(panel); n < end; n += LANES) finish_later(i * columns + n, end - n);
     }
   }
 
-  void apply_gelu(int64_t row, int64_t last, int64_t column, int64_t end) const {
-    for (; row < last; row++)
-      for (int64_t n = column; n < end; n += LANES) {
-        Gelu gelu(load(out + row * columns + n, end - n));
-        store(out + row * columns + n, gelu.value, end - n);
-        store(slopes + row * columns + n, gelu.slope, end - n);
-      }
+  void finish_later(int64_t place, int64_t count) const {
+    Vector value = load(out + place, count);
+    if (more) value = activated(value + load(more + place, count), finish.slope);
+    if (slopes) {
+      Gelu gelu(value);
+      value = gelu.value;
+      store(slopes + place, gelu.slope, count);
+    }
+    store(out + place, value, count);
   }
 
   // The same for all panels, which follow each other in memory.

@@ -92,22 +92,26 @@ void add_up(const Aligned& parts, int64_t count, int64_t columns, float* total) 
     for (int64_t c = 0; c < columns; c++) total[c] += parts[part * columns + c];
 }
 
+// The gradients of that, of which `again` is a second one of the result, and `more` one to be added to the input's.
 ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Floats mean, Floats scale, Floats gradient,
-                               FloatsOut x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient, bool centered) {
+                               Floats again, Floats more, FloatsOut x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient, bool centered) {
   Matrix m(x);
-  const float* weights = values_or_null(gamma);
+  const float *weights = values_or_null(gamma), *second = values_or_null(again), *added = values_or_null(more);
   int64_t padded = vectors(m.columns) * LANES;
   Aligned gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
   m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
     float *gamma_sum = &gammas[block * padded], *beta_sum = &betas[block * padded];
     for (int64_t row = first; row < last; row++) {
       const float* from = x.typed_data() + row * m.columns;
-      const float* g = gradient.typed_data() + row * m.columns;
+      auto gradient_at = [&](int64_t c, int64_t n) {
+        Vector given = load(gradient.typed_data() + row * m.columns + c, n);
+        return second ? given + load(second + row * m.columns + c, n) : given;
+      };
       float* to = x_gradient->typed_data() + row * m.columns;
       float average = mean.typed_data()[row], factor = scale.typed_data()[row];
       Vector weighted{}, projected{};
       m.each_vector([&](int64_t c, int64_t n) {
-        Vector given = load(g + c, n), normal = (load(from + c, n) - average) * factor;
+        Vector given = gradient_at(c, n), normal = (load(from + c, n) - average) * factor;
         store(gamma_sum + c, load(gamma_sum + c) + given * normal);
         store(beta_sum + c, load(beta_sum + c) + given);
         if (weights) given *= load(weights + c, n);
@@ -116,9 +120,10 @@ ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
       });
       float shift = centered ? sum(weighted) / m.columns : 0.0f, turn = sum(projected) / m.columns;
       m.each_vector([&](int64_t c, int64_t n) {
-        Vector given = load(g + c, n), normal = (load(from + c, n) - average) * factor;
+        Vector given = gradient_at(c, n), normal = (load(from + c, n) - average) * factor;
         if (weights) given *= load(weights + c, n);
-        store(to + c, (given - shift - normal * turn) * factor, n);
+        Vector value = (given - shift - normal * turn) * factor;
+        store(to + c, added ? value + load(added + row * m.columns + c, n) : value, n);
       });
     }
   });
@@ -262,8 +267,8 @@ LAMINA_HANDLER(layer_norm, layer_norm,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
                    .Attr<float>("epsilon").Attr<bool>("centered"));
 LAMINA_HANDLER(layer_norm_gradient, layer_norm_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
-                   .Ret<F32>().Ret<F32>().Ret<F32>().Attr<bool>("centered"));
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                   .Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<bool>("centered"));
 LAMINA_HANDLER(batch_moments, batch_moments, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Ret<F32>().Ret<F32>());
 LAMINA_HANDLER(batch_norm, batch_norm,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX512F__)
@@ -55,17 +56,30 @@ inline void store(float* to, Vector value, int64_t count) {
 
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
-inline float sum(Vector value) {
-  float total = 0;
-  for (int i = 0; i < LANES; i++) total += value[i];
-  return total;
+// The numbers of a vector, as many places further on, the first ones behind the last.
+template <int PLACES, int... I>
+Vector turned(Vector value, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(value, value, ((I + PLACES) % LANES)...);
+#else
+  return __builtin_shuffle(value, Mask{((I + PLACES) % LANES)...});
+#endif
 }
 
-inline float largest(Vector value) {
-  float best = value[0];
-  for (int i = 1; i < LANES; i++) best = value[i] > best ? value[i] : best;
-  return best;
+// All numbers of a vector in one: the halves are joined, then the quarters, and so on.
+template <int PLACES = LANES / 2, typename Join>
+float joined(Vector value, const Join& join) {
+  if constexpr (PLACES == 0)
+    return value[0];
+  else
+    return joined<PLACES / 2>(join(value, turned<PLACES>(value, std::make_integer_sequence<int, LANES>())), join);
 }
+
+inline float sum(Vector value) {
+  return joined(value, [](Vector a, Vector b) { return a + b; });
+}
+
+inline float largest(Vector value) { return joined(value, maximum); }
 
 constexpr int64_t vectors(int64_t count) { return (count + LANES - 1) / LANES; }
 

@@ -8,7 +8,8 @@ import pytest
 from lamina import native
 from lamina.core.errors import ShapeError
 from lamina.kernels import normalization as kernels
-from lamina.kernels.batch_normalization import batch_norm, plus, rectified
+from lamina.kernels.addition import plus
+from lamina.kernels.batch_normalization import batch_norm, rectified
 
 
 def draw(*shape, loc=0.0):
