@@ -4,7 +4,6 @@ import ctypes
 import importlib.util
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 COMPILED, LONG = "/jax/core/compile/backend_compile_duration", 0.2
 #: bytes up to which JAX copies an array of the host at once, not in another thread
 COPIED_AT_ONCE = 100 << 10
-#: whether something was compiled since memory was given back
-_compiled = threading.Event()
+#: whether the C library keeps freed memory
+_keeps = False
 #: that share an arena: with more of them, threads that compile wait for each other
 CORES_OF_ARENA = 4
 
@@ -40,10 +39,22 @@ def keep_freed_memory() -> bool:
         return False
     arenas = max(1, (os.cpu_count() or 1) // CORES_OF_ARENA)
     settings = {ARENA_MAX: arenas, MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: 2**31 - 1}
-    kept = all(list(map(mallopt, settings, settings.values())))  # every one, whatever the others give
-    if kept:
-        jax.monitoring.register_event_duration_secs_listener(_give_back)
-    return kept
+    global _keeps
+    _keeps = all(list(map(mallopt, settings, settings.values())))  # every one, whatever the others give
+    if _keeps:
+        jax.monitoring.register_event_duration_secs_listener(_after_compiling)
+    return _keeps
+
+
+def keeps_freed() -> bool:
+    """Whether the C library keeps freed memory, as :func:`keep_freed_memory` told it to."""
+    return _keeps
+
+
+def give_back() -> None:
+    """Give the system the freed memory that the C library keeps."""
+    if _keeps:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def compute_in_turn() -> None:
@@ -75,23 +86,10 @@ def _has_accelerator() -> bool:
     return asked.split(",")[0] != "cpu" if asked else importlib.util.find_spec("jax_plugins") is not None
 
 
-def _give_back(event: str, duration_secs: float, **details: str | int) -> None:
-    """Give the system what a long compilation freed: the program will not need memory of such shapes."""
-    if event == COMPILED:
-        _compiled.set()
-        if duration_secs > LONG:
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def settle() -> None:
-    """After the first run of a program, give the system what it freed.
-
-    It is the first to ask for pieces that are kept from then on, and some lie where its memory was: the next run's is
-    then at another place. Called before every run; it does nothing if nothing was compiled since.
-    """
-    if _compiled.is_set():
-        _compiled.clear()
-        ctypes.CDLL(None).malloc_trim(0)
+def _after_compiling(event: str, duration_secs: float, **details: str | int) -> None:
+    # the program will not need memory of such shapes
+    if event == COMPILED and duration_secs > LONG:
+        give_back()
 
 
 def memory_left() -> int | None:

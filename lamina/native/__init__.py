@@ -72,11 +72,18 @@ def load() -> Loaded:
     return Loaded(f"native, for {instructions}", frozenset(handler.name.decode() for handler in offered), library)
 
 
-def join_free_pieces() -> None:
-    """Make free memory whole, so that a step's fits where that of the one before was; see ``heap.cc``."""
+def place_of(size: int) -> int | None:
+    """The address at which so much memory would lie that a program of XLA works in, as the heap is now; see ``heap.cc``.
+
+    ``None`` where that is not known: without native kernels, or with another C library than glibc.
+    """
     library = load().library
-    if library is not None:
-        library.lamina_join_free_pieces()
+    if library is None:
+        return None
+    find = library.lamina_place_of
+    find.restype, find.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    place: int | None = find(size)
+    return place
 
 
 def _capsule(function: int) -> object:

@@ -18,6 +18,9 @@ namespace lamina {
 constexpr int64_t IN_CACHE = 1 << 17, ENOUGH_ROWS = 512;
 // So many rows are multiplied at once; a product is cut into about so many tasks for each thread.
 constexpr int64_t BAND = 48, TASKS = 4;
+// A panel has so many vectors: it is read anew for each of the blocks of rows that fill the registers, which are the higher
+// the narrower it is.
+constexpr int64_t NARROW = 2;
 // For the gradient of the matrix, so many rows are at work at once, and about so many inputs: x is copied in such blocks.
 constexpr int64_t AT_ONCE = 96, INPUTS = 48;
 // A matrix is asked for so many rows before they are copied: what lies between is skipped, which no processor foresees.
@@ -55,7 +58,7 @@ struct Product {
   Finish finish;
   const float* more = nullptr;
   float* slopes = nullptr;
-  int64_t total = vectors(columns), panels = (total + WIDEST - 1) / WIDEST;
+  int64_t total = vectors(columns), panels = (total + NARROW - 1) / NARROW;
 
   // How large a panel is and where it begins, in columns, in numbers, and in vectors.
   int64_t begin(int64_t panel) const { return share(total, panel, panels) * LANES; }

@@ -15,9 +15,9 @@ import numpy as np
 
 from lamina import native
 from lamina.core.loops import looping
-from lamina.training import turns
 from lamina.training.examples import Examples, Layout
 from lamina.training.step import State, Step, copied
+from lamina.training.turns import LongProgram
 
 
 class Costs(NamedTuple):
@@ -142,11 +142,8 @@ class Driver:
     def _advance(self, program: Callable[..., Any], *data: Any) -> None:
         new = self._refresh()
         if self.costs is not ACCELERATOR:
-            # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them. Even one
-            # that waits for its data alone runs in another thread, and the next one beside it.
-            if self.kind == "loop":  # which asks for memory at every step, and a long one for much
-                data = turns.ready(data)
-            # what one program gives is there all at once
+            # Steps that wait for their turn take as much memory as those that run, and a CPU gains nothing by them. What one
+            # program gives is there all at once.
             jax.block_until_ready((new, next(iter(self.changing.values()), None), data))
         self.changing, self.logs = program((self.changing, self.logs), self.constant, *data)
         self.step.commit(self.changing)
@@ -154,7 +151,10 @@ class Driver:
     def _program(self, name: str, make: Callable[..., Any], *settings: Any) -> Callable[..., Any]:
         key = (name, *settings)
         if key not in self.step.programs:
-            self.step.programs[key] = jax.jit(functools.partial(make, self.step, *settings), donate_argnums=0)
+            program = jax.jit(functools.partial(make, self.step, *settings), donate_argnums=0)
+            # a loop asks for memory at every step, and a long one for much
+            long = self.kind == "loop" and self.costs is not ACCELERATOR
+            self.step.programs[key] = LongProgram(program) if long else program
         return self.step.programs[key]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData, StreamData, length, unpack
-from lamina.training import turns
 from lamina.training.step import Step, shapes_of
+from lamina.training.turns import LongProgram
 
 #: how many examples are computed at a time
 BATCH_SIZE = 256
@@ -49,10 +49,9 @@ def forward(model: Any, batch: Any) -> Any:
     """``model.predict_step`` compiled."""
     step = model.step("predict", shapes_of(batch))
     if "forward" not in step.programs:
-        step.programs["forward"] = jax.jit(step.__call__)
+        program = jax.jit(step.__call__)
+        step.programs["forward"] = LongProgram(program) if step.flops > LONG else program
     changing, constant = step.state()
-    if step.flops > LONG:
-        batch = turns.ready(batch)
     changing, out = step.programs["forward"](changing, constant, batch)
     step.commit(changing)
     return out
@@ -101,8 +100,6 @@ class Ready:
     def __call__(self, x: np.ndarray) -> Any:
         """The predictions for ``x``, as NumPy arrays."""
         constant = {path: self.step.variables[path].stored for path in self.step.constant}
-        if self.step.flops > LONG:
-            x = turns.ready(x)
         found = self.program({}, constant, x)[1]
         return np.asarray(found) if isinstance(found, jax.Array) else jax.tree.map(np.asarray, found)
 

@@ -2,13 +2,46 @@
 
 from typing import Any
 
+import jax
+
 from lamina import native
 from lamina.core import memory
 
 
-def ready(data: Any) -> Any:
-    """``data`` for a long program that is about to run, when it and the heap are ready for it."""
-    data = memory.arrived(data)
-    memory.settle()
-    native.join_free_pieces()
-    return data
+class LongProgram:
+    """A compiled function whose runs take long, and much memory to work in.
+
+    Every run works where the one before did. Where that cannot be, since small pieces are kept there by now, the system is
+    given back first what is free, or the process would hold both places at once.
+
+    Args:
+        function: what ``jax.jit`` gave, of two things that keep their shapes, and of data.
+
+    >>> import jax.numpy as jnp
+    >>> scaled = LongProgram(jax.jit(lambda factor, offset, x: factor * x + offset))
+    >>> float(scaled(2.0, 1.0, jnp.array(3.0)))
+    7.0
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        #: bytes to work in, by the shapes of the data
+        self._sizes: dict[Any, int] = {}
+        self._place: int | None = None
+
+    def __call__(self, changing: Any, constant: Any, *data: Any) -> Any:
+        """Run it, when its data is there."""
+        data = memory.arrived(data)
+        if memory.keeps_freed():
+            self._make_room(changing, constant, data)
+        return self.function(changing, constant, *data)
+
+    def _make_room(self, changing: Any, constant: Any, data: tuple[Any, ...]) -> None:
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(data))
+        if shapes not in self._sizes:  # which compiles it; the call then finds it compiled
+            used = self.function.lower(changing, constant, *data).compile().memory_analysis()
+            self._sizes[shapes] = used.temp_size_in_bytes if used else 0
+        place = native.place_of(self._sizes[shapes])
+        if place != self._place:
+            self._place = place
+            memory.give_back()

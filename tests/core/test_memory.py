@@ -8,6 +8,7 @@ import pytest
 
 from lamina import native
 from lamina.core import memory
+from lamina.training.turns import LongProgram
 
 
 def test_what_is_left_is_the_least_of_the_limits(monkeypatch):
@@ -30,38 +31,68 @@ def test_a_program_is_done_when_its_call_returns():
     assert program(x).is_ready()
 
 
-def test_memory_is_given_back_after_the_first_run_of_a_program(monkeypatch):
+def test_memory_is_given_back_after_long_compilations(monkeypatch):
     trimmed = []
+    monkeypatch.setattr(memory, "_keeps", True)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: type("C", (), {"malloc_trim": trimmed.append}))
-    memory._give_back(memory.COMPILED, memory.LONG / 2)
+    memory._after_compiling(memory.COMPILED, memory.LONG / 2)
+    memory._after_compiling("/jax/another/event", memory.LONG * 2)
     assert trimmed == []
-    memory.settle()
-    memory.settle()
+    memory._after_compiling(memory.COMPILED, memory.LONG * 2)
     assert trimmed == [0]
-    memory._give_back(memory.COMPILED, memory.LONG * 2)
-    assert trimmed == [0, 0]
 
 
 @pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
-def test_aligned_memory_is_found_where_it_was_once_free_pieces_are_joined():
+def test_the_place_of_a_program_is_found_again_though_small_pieces_come_and_go():
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
+        assert native.place_of(1 << 20) is None
         pytest.skip("another C library has another heap")
     libc.aligned_alloc.restype = libc.malloc.restype = ctypes.c_void_p
     libc.aligned_alloc.argtypes, libc.malloc.argtypes = [ctypes.c_size_t] * 2, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     size, line = 40 << 20, 64
-    native.join_free_pieces()
     first = libc.aligned_alloc(line, size)
     behind = libc.malloc(1 << 16)
     libc.free(first)
-    places = []
+    told, found = [], []
     for _ in range(20):
-        native.join_free_pieces()
-        places.append(libc.aligned_alloc(line, size))
-        libc.free(places[-1])
+        told.append(native.place_of(size))
+        small = [libc.malloc(n) for n in (48, 104, 48, 24)]
+        found.append(libc.aligned_alloc(line, size))
+        for piece in (*small, found[-1]):
+            libc.free(piece)
     libc.free(behind)
-    assert len(set(places)) == 1
+    assert told == found
+    assert len(set(found)) == 1
+
+
+@pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
+def test_memory_is_given_back_before_a_long_program_works_elsewhere(monkeypatch):
+    events, places = [], iter([10, 10, 20, 20])
+    monkeypatch.setattr(memory, "_keeps", True)
+    monkeypatch.setattr(memory, "give_back", lambda: events.append("given back"))
+    monkeypatch.setattr(native, "place_of", lambda size: events.append(size) or next(places))
+
+    def blurred(state, constant, x):
+        events.append("traced")
+        for _ in range(3):
+            x = jnp.sin(x @ x)
+        return state, x + constant
+
+    program, x = LongProgram(jax.jit(blurred)), np.ones((64, 64), "float32")
+    for _ in range(4):
+        state, y = program(1.0, 2.0, x)
+    assert float(state) == 1.0
+    np.testing.assert_allclose(y, np.asarray(jax.jit(blurred)(1.0, 2.0, x)[1]))
+    sizes = [event for event in events if isinstance(event, int)]
+    assert min(sizes) >= x.nbytes
+    assert len(set(sizes)) == 1
+    assert [event for event in events if event != sizes[0]] == ["traced", "given back", "given back"]
+    monkeypatch.setattr(memory, "_keeps", False)
+    before = len(events)
+    program(1.0, 2.0, x)
+    assert len(events) == before
 
 
 def test_large_data_is_copied_before_a_program_is_given_it():
