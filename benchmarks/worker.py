@@ -11,9 +11,11 @@ import os
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.peers import FRAMEWORKS, Framework
 from benchmarks.works import CATALOGUE, Work
@@ -63,8 +65,10 @@ def measured(
     from benchmarks.data import arrays  # after NumPy was imported at the framework's expense
 
     data = arrays(work)
-    made = time.perf_counter()
-    job = module.prepare(work, data, chosen.way)
+    with tempfile.TemporaryDirectory() as folder:
+        path = module.trained(work, Path(folder)) if hasattr(module, "trained") else None
+        made = time.perf_counter()
+        job = module.prepare(work, data, chosen.way, *([] if path is None else [path]))
     if job is None:
         yield None
         return

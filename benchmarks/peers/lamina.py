@@ -3,7 +3,9 @@
 The families are imported by the works that use them, since ``import lamina`` does not bring them along.
 """
 
+import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,15 +21,15 @@ from lamina.losses import BinaryCrossentropy, SparseCategoricalCrossentropy
 # -- how each kind of work is done -------------------------------------------------------------------------------------
 
 
-def prepare(work: Work, data: Arrays, way: str) -> Job | None:
+def prepare(work: Work, data: Arrays, way: str, path: Path | None = None) -> Job | None:
     lm.set_random_seed(SEED)
     lm.config.set_dtype_policy("mixed_bfloat16" if work.precision == "bfloat16" else "float32")
     if work.kind == "product":
         return Job(_multiply(work, data[0]))
     if work.network not in NETWORKS:
         return None
-    if work.kind == "generate":
-        return _generate(work)
+    if work.kind == "generate" and path is not None:
+        return _generate(work, path)
     x, y = map(jnp.asarray, data) if work.device == "gpu" and work.kind == "train" else data
     model = NETWORKS[work.network](work)
 
@@ -45,11 +47,22 @@ def prepare(work: Work, data: Arrays, way: str) -> Job | None:
     return Job(train if work.kind == "train" else predict, lambda: sum(w.size for w in model.trainable_weights))
 
 
-def _generate(work: Work) -> Job:
-    from lamina.families.tokenizer import SPECIAL
+def trained(work: Work, folder: Path) -> Path | None:
+    """A model in a file, where a work begins with one: a family writes only once it was trained, which is not measured."""
+    if work.kind != "generate":
+        return None
+    path = folder / "writer.safetensors"
+    process = multiprocessing.get_context("spawn").Process(target=_train_writer, args=(work, path))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError("the model that is to write could not be trained")
+    return path
+
+
+def _train_writer(work: Work, path: Path) -> None:
     from lamina.families.transformer import TransformerLanguageModel
 
-    characters = "".join(chr(ord("0") + i) for i in range(work.classes - len(SPECIAL)))
     sizes = {"layers": work.size["blocks"], "width": work.size["width"], "heads": work.size["heads"]}
     model = TransformerLanguageModel(
         **sizes,
@@ -61,8 +74,21 @@ def _generate(work: Work) -> Job:
         verbose=0,
         random_state=SEED,
     )
-    model.fit(characters * 4)
-    prompt = characters[: TOKENS["prompt"] - 1]  # and the token that every text begins with
+    model.fit(_characters(work) * 4)
+    model.save(path)
+
+
+def _characters(work: Work) -> str:
+    from lamina.families.tokenizer import SPECIAL
+
+    return "".join(chr(ord("0") + i) for i in range(work.classes - len(SPECIAL)))
+
+
+def _generate(work: Work, path: Path) -> Job:
+    from lamina.families.transformer import TransformerLanguageModel
+
+    model = TransformerLanguageModel.load(path)
+    prompt = _characters(work)[: TOKENS["prompt"] - 1]  # and the token that every text begins with
 
     def generate() -> None:
         assert len(model.generate(prompt, max_tokens=work.steps, random_state=SEED)) == work.steps
