@@ -20,6 +20,9 @@ ENOUGH_ROWS, MANY_ROWS = 8, 32
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17
 
+#: from so many products on, tiles of bfloat16 are faster than the same numbers in float32
+LARGE = 1 << 20
+
 #: what layers without an activation were given, by what they gave, as long as a program is traced
 _given = Notes()
 
@@ -107,6 +110,16 @@ def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) 
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
+def _half(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
+    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), jnp.bfloat16)
+    y = call("half_dense", shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def _is_large(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
+    return _count(x) >= MANY_ROWS and _count(x) * kernel.size >= LARGE
+
+
 def _count(x: Any) -> int:
     return math.prod(x.shape[:-1])
 
@@ -144,8 +157,16 @@ def _slopes_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array
 
 
 def _slopes_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), "float32")
-    found = call("dense_gelu", [shape, shape], _rows(x), kernel, bias)
+    return _slopes_by("dense_gelu", x, kernel, bias)
+
+
+def _slopes_half(x: Array, kernel: Array, bias: Array) -> list[Array]:
+    return _slopes_by("half_dense_gelu", x, kernel, bias)
+
+
+def _slopes_by(target: str, x: Array, kernel: Array, bias: Array) -> list[Array]:
+    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
+    found = call(target, [shape, shape], _rows(x), kernel, bias)
     return [array.reshape(*x.shape[:-1], kernel.shape[1]) for array in found]
 
 
@@ -232,11 +253,32 @@ def _gradient_native(
     return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
 
 
+def _gradient_half(
+    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
+) -> Any:
+    shapes = [
+        jax.ShapeDtypeStruct(shape, x.dtype)
+        for shape in ((len(x) * back, x.shape[1]), kernel.shape, (kernel.shape[1],))
+    ]
+    arrays, number = (x, kernel, result, gradient), np.float32(slope)
+    return call("half_dense_gradient", shapes, *arrays, slope=number, kept=np.bool_(kept))
+
+
 def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
     return _floats(x, kernel, *others) and (len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel))
 
 
-DENSE = Operation("dense", _portable, native=_native, targets=["dense"], supports=_supports, backward=_gradients)
+DENSE = Operation(
+    "dense",
+    _portable,
+    native=_native,
+    targets=["dense"],
+    half=_half,
+    half_targets=["half_dense"],
+    half_supports=_is_large,
+    supports=_supports,
+    backward=_gradients,
+)
 DENSE_TRANSPOSED = Operation(
     "dense_transposed",
     _transposed_portable,
@@ -251,6 +293,9 @@ DENSE_GELU_SLOPES = Operation(
     multiple=True,
     native=_slopes_native,
     targets=["dense_gelu"],
+    half=_slopes_half,
+    half_targets=["half_dense_gelu"],
+    half_supports=_is_large,
     supports=_many_rows,
 )
 DENSE_GELU = Operation(
@@ -258,6 +303,9 @@ DENSE_GELU = Operation(
     _gelu_portable,
     native=lambda *arrays: _slopes_native(*arrays)[0],
     targets=["dense_gelu"],
+    half=lambda *arrays: _slopes_half(*arrays)[0],
+    half_targets=["half_dense_gelu"],
+    half_supports=_is_large,
     supports=_many_rows,
     forward=_gelu_forward,
     backward=_gelu_gradients,
@@ -268,5 +316,8 @@ DENSE_GRADIENT = Operation(
     multiple=True,
     native=_gradient_native,
     targets=["dense_gradient", "small_dense_gradient"],
+    half=_gradient_half,
+    half_targets=["half_dense_gradient"],
+    half_supports=_is_large,
     supports=_gradient_supports,
 )

@@ -30,6 +30,10 @@ class Operation:
         multiple: whether it gives a tuple of arrays rather than an array.
         native: the same by kernels in C++; called when lowered for a CPU.
         targets: the kernels it needs, by their names in ``lamina/native``.
+        half: the native form for arrays that are all bfloat16, if there is one: some processors multiply such numbers
+            faster. Without it they are computed in float32.
+        half_targets: the kernels that ``half`` needs.
+        half_supports: whether it can do what it is asked to; asked only where ``supports`` holds.
         supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
         cuda: the same by libraries for GPUs by NVIDIA; called when lowered for one.
         cuda_supports: whether they can do what is asked.
@@ -52,6 +56,9 @@ class Operation:
         multiple: bool = False,
         native: Callable[..., Any] | None = None,
         targets: Sequence[str] = (),
+        half: Callable[..., Any] | None = None,
+        half_targets: Sequence[str] = (),
+        half_supports: Callable[..., bool] | None = None,
         supports: Callable[..., bool] | None = None,
         cuda: Callable[..., Any] | None = None,
         cuda_supports: Callable[..., bool] | None = None,
@@ -61,6 +68,7 @@ class Operation:
     ) -> None:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
         self.supports, self.forward, self.backward, self.sparse = supports, forward, backward, sparse
+        self.half, self.half_targets, self.half_supports = half, half_targets, half_supports
         self._known: dict[Any, tuple[list[Any], float]] = {}
         self.primitive = Primitive(name)
         setattr(self.primitive, "flops", self.flops)  # noqa: B010 - for count_flops
@@ -91,9 +99,21 @@ class Operation:
             and (self.supports is None or self.supports(*map(_single, arrays), **settings))
         )
 
+    def is_half(self, *arrays: Any, **settings: Any) -> bool:
+        """Whether the native form for bfloat16 computes these arguments."""
+        return (
+            self.half is not None
+            and native.load().names.issuperset(self.half_targets)
+            and all(array.dtype == jnp.bfloat16 for array in arrays)
+            and (self.half_supports is None or self.half_supports(*arrays, **settings))
+        )
+
     def _by_kernels(self, *arrays: Array, **settings: Any) -> Any:
-        """The native form; bfloat16 is computed in float32, and rounded once at the end."""
+        """The native form; bfloat16 is computed in float32, or summed up in it, and rounded once at the end."""
         assert self.native is not None
+        if self.is_half(*arrays, **settings):
+            assert self.half is not None
+            return self.half(*arrays, **settings)
         results = self.native(*(a.astype("float32") if a.dtype == jnp.bfloat16 else a for a in arrays), **settings)
         dtypes = [shape.dtype for shape in self._shapes(*arrays, **settings)]
         found = [r.astype(dtype) for r, dtype in zip(self._listed(results), dtypes, strict=True)]

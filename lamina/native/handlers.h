@@ -30,11 +30,12 @@ inline std::vector<Handler>& handlers() {
   return all;
 }
 
-// Offers FUNCTION under NAME; what follows says how XLA's call becomes its arguments.
-#define LAMINA_HANDLER(NAME, FUNCTION, BINDING)                                             \
-  XLA_FFI_DEFINE_HANDLER(NAME##_handler, FUNCTION, BINDING);                                \
-  static const bool NAME##_offered =                                                        \
-      (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
+// Offers FUNCTION under NAME, on some processors only; what follows says how XLA's call becomes its arguments.
+#define LAMINA_HANDLER_IF(CONDITION, NAME, FUNCTION, BINDING) \
+  XLA_FFI_DEFINE_HANDLER(NAME##_handler, FUNCTION, BINDING);  \
+  static const bool NAME##_offered =                          \
+      (CONDITION) && (lamina::handlers().push_back({#NAME, reinterpret_cast<void*>(NAME##_handler)}), true)
+#define LAMINA_HANDLER(NAME, FUNCTION, BINDING) LAMINA_HANDLER_IF(true, NAME, FUNCTION, BINDING)
 
 // Runs body(phase, part) for each phase in [0, phases) and part in [0, parts) on XLA's threads and on this one, a phase
 // when the one before it is done; threads stay awake in between. This one takes part, so that it never waits for helpers that
