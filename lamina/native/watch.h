@@ -15,6 +15,9 @@ using Clock = std::chrono::steady_clock;
 // Work that took longer is not followed by a look-out, as the time to wake a thread is little beside it.
 constexpr Clock::duration SMALL_WORK = std::chrono::microseconds(200);
 constexpr Clock::duration LOOK_OUT = std::chrono::microseconds(100);
+// Asked for again within this time, a thread is worth being awake. It is longer than small work takes one thread alone, or a
+// thread that was held up once would never help again.
+constexpr Clock::duration SOON = std::chrono::microseconds(400);
 
 // Between two looks at what another thread has yet to do: a moment at first, later this thread's turn.
 inline void rest(int64_t looks) {
@@ -54,7 +57,7 @@ class Watch {
   // Whether it was asked a moment ago already.
   bool asked_again() {
     int64_t now = Clock::now().time_since_epoch().count(), before = asked_.exchange(now);
-    return now - before < LOOK_OUT.count();
+    return now - before < SOON.count();
   }
 
  private:
