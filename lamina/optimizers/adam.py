@@ -10,7 +10,7 @@ from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.kernels.adam import adam, adam_rule, next_moments
 from lamina.optimizers.base import Optimizer
-from lamina.optimizers.rules import Arrays, Rule, Transformation, Whole, check, norm, per_variable
+from lamina.optimizers.rules import Arrays, Rule, Transformation, Whole, check, per_variable
 
 
 class MomentOptimizer(Optimizer):
@@ -226,12 +226,14 @@ class Lamb(MomentOptimizer):
     """
 
     def transform(self, learning_rate: Any, step: Any) -> Transformation:
+        import optax
+
         first, second = self.corrections(step)
 
         def rule(g: Array, w: Array, m: Array, v: Array) -> tuple[Array, ...]:
             m, v = self.moments(g, m, v)
             u = (m / first) / (jnp.sqrt(v / second) + self.epsilon)
-            lengths = norm(w), norm(u)
+            lengths = optax.tree.norm(w), optax.tree.norm(u)
             both = (lengths[0] > 0) & (lengths[1] > 0)
             ratio = jnp.where(both, lengths[0] / jnp.where(both, lengths[1], 1.0), 1.0)
             return -ratio * learning_rate * u, m, v

@@ -13,7 +13,7 @@ from lamina.core.errors import ConfigError, StateError, nearest
 from lamina.core.module import Module
 from lamina.core.state import Array, Variable
 from lamina.core.transforms import Gradients
-from lamina.optimizers.rules import Arrays, Transformation, advance, cast_like, check, check_whole, lift, norm, shorten
+from lamina.optimizers.rules import Arrays, Transformation, advance, cast_like, check, check_whole, lift, shorten
 
 
 class Optimizer(Module):
@@ -212,7 +212,13 @@ class Optimizer(Module):
             raise self._unknown(sorted(taken))
         with jax.ensure_compile_time_eval():
             values = {path: variable.stored for path, variable in named.items()}
-            slots = self._slots_of(self.transform(0.0, 1).init(values))
+            rule = self.transform(0.0, 1)
+            if not (hasattr(rule, "init") and hasattr(rule, "update")):
+                raise ConfigError(
+                    f"{type(self).__name__}.transform gives a transformation with init and update; received {rule!r}.\n"
+                    "Write:  return optax.scale(-learning_rate)  or another one of optax."
+                )
+            slots = self._slots_of(rule.init(values))
             if self.gradient_accumulation_steps:
                 slots |= {f"gradient_accumulator/{path}": jnp.zeros_like(value) for path, value in values.items()}
             if self.use_ema:
@@ -366,9 +372,9 @@ class Optimizer(Module):
         if value is not None:
             return {path: jnp.clip(g, -value, value) for path, g in gradients.items()}
         if each is not None:
-            return {path: g * shorten(norm(g), each) for path, g in gradients.items()}
+            return {path: g * shorten(_norm(g), each) for path, g in gradients.items()}
         if together is not None:
-            factor = shorten(norm(gradients), together)
+            factor = shorten(_norm(gradients), together)
             return {path: g * factor for path, g in gradients.items()}
         return gradients
 
@@ -400,3 +406,9 @@ def _by_path(variables: Iterable[Variable]) -> dict[str, Variable]:
 def _listed(paths: Iterable[str]) -> str:
     paths = list(paths)
     return ", ".join(repr(path) for path in paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+
+
+def _norm(tree: Any) -> Array:
+    import optax  # which takes a while
+
+    return optax.tree.norm(tree)

@@ -131,11 +131,6 @@ def check_not_negative(owner: Any, **values: Any) -> None:
         check(owner, name, value, lambda x: x >= 0, "a number of at least 0")
 
 
-def norm(tree: Any) -> Array:
-    """The Euclidean length of all arrays in ``tree`` together."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
-
-
 def shorten(norm: Array, greatest: float) -> Array:
     """The factor that makes a vector of length ``norm`` no longer than ``greatest``; NaN if ``norm`` is not finite."""
     return greatest / jnp.maximum(norm, greatest) + (norm - norm)

@@ -239,6 +239,17 @@ def test_any_optax_rule_serves():
         optimizers.Optimizer(0.1).build(variables)
 
 
+def test_what_is_no_rule_is_refused():
+    class Halfway(optimizers.Optimizer):
+        def transform(self, learning_rate, step):
+            return lambda gradients: gradients
+
+    with pytest.raises(
+        ConfigError, match=r"Halfway.transform gives a transformation with init and update; received <fun"
+    ):
+        Halfway(0.1).build(weights(w=[1.0]))
+
+
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2, "use_ema": True}])
 def test_half_precision_weights(options):
     variable = Variable(jnp.ones(3, "bfloat16"), name="w")
