@@ -217,6 +217,8 @@ class Transformer(Model):
         return [(jnp.array(zeros), jnp.array(zeros)) for _ in self.blocks]
 
     def _embed(self, tokens: Array, position: Any) -> Array:
+        if tokens.ndim != 2:
+            raise ShapeError(f"the network expects tokens of shape (batch, length); received shape {tokens.shape}.")
         if tokens.shape[1] > self.context:
             raise ShapeError(f"the network sees {self.context} tokens at a time; received {tokens.shape[1]}.")
         places = position + jnp.arange(tokens.shape[1])

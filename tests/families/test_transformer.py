@@ -137,6 +137,9 @@ def test_sizes_that_do_not_fit_are_named():
         Transformer(0, 4)
     with pytest.raises(ConfigError, match="pooling is one of"):
         TextVectors(Transformer(5, 4), "max")
+    for shape in ((3,), (1, 4, 2)):
+        with pytest.raises(ShapeError, match=r"tokens of shape \(batch, length\); received shape \("):
+            Transformer(5, 4, depth=1, width=8, heads=2)(jnp.ones(shape, "int32"))
 
 
 # -- the language model ------------------------------------------------------------------------------------------------
