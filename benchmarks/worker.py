@@ -40,6 +40,8 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, help="how many cores to use; all by default")
     arguments.add_argument("--started", type=float, default=BEGUN, help="when the process was started, by perf_counter")
     given = arguments.parse_args()
+    if given.threads is not None and given.threads < 1:
+        arguments.error(f"--threads is a whole number of at least 1; received {given.threads}")
     if given.work not in CATALOGUE[given.device]:
         arguments.error(f"there is no work {given.work!r}; there are {', '.join(CATALOGUE[given.device])}")
     work = CATALOGUE[given.device][given.work]

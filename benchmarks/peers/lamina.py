@@ -28,7 +28,7 @@ def prepare(work: Work, data: Arrays, way: str, path: Path | None = None) -> Job
         return Job(_multiply(work, data[0]))
     if work.network not in NETWORKS:
         return None
-    if work.kind == "generate" and path is not None:
+    if path is not None:
         return _generate(work, path)
     x, y = map(jnp.asarray, data) if work.device == "gpu" and work.kind == "train" else data
     model = NETWORKS[work.network](work)

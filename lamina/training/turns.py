@@ -32,7 +32,7 @@ class LongProgram:
     def __call__(self, changing: Any, constant: Any, *data: Any) -> Any:
         """Run it, when its data is there."""
         data = memory.arrived(data)
-        if memory.keeps_freed():
+        if memory.keeps_freed() and native.load().names:
             self._make_room(changing, constant, data)
         return self.function(changing, constant, *data)
 
