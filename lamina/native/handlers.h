@@ -41,7 +41,7 @@ inline std::vector<Handler>& handlers() {
 // when the one before it is done; threads stay awake in between. This one takes part, so that it never waits for helpers that
 // do not start: it may itself be the last free thread of the pool. It takes parts from the front and helpers from the back, so
 // that each has what it read the last time in its own cache. No more than `threads` take part, if given. With `awake`, for work
-// that is done before a thread is awake, only those help that look out for it.
+// that is mostly done before a thread is awake, only those help that look out for it, unless it is asked for again and again.
 inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts,
                             const std::function<void(int64_t, int64_t)>& body, int64_t threads = 1 << 20,
                             bool awake = false) {
@@ -77,15 +77,12 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
     return Clock::now() - job->begun < SMALL_WORK;
   };
   Watch& watch = Watch::the();
-  bool again = awake && watch.asked_again();
+  bool wake = !awake || watch.asked_again();
   for (int64_t i = 1; i < threads; i++) {
-    if (watch.hand(help)) continue;
-    if (!awake)
-      pool.Schedule([help, &watch, threads] {
-        if (help()) watch.look_out(threads - 1);
-      });
-    else if (again)
-      pool.Schedule([&watch, threads] { watch.look_out(threads - 1); });
+    if (watch.hand(help) || !wake) continue;
+    pool.Schedule([help, &watch, threads] {
+      if (help()) watch.look_out(threads - 1);
+    });
   }
   job->work(false);
   job->wait(phases * parts);

@@ -86,23 +86,25 @@ class Adam(MomentOptimizer):
         self.amsgrad = amsgrad
 
     def transform(self, learning_rate: Any, step: Any) -> Transformation:
-        first, second = self.corrections(step)
-        alpha = learning_rate * jnp.sqrt(second) / first
+        def corrected_rate() -> Array:  # worked out in a step only: when slots are made, it would be compiled for nothing
+            first, second = self.corrections(step)
+            return learning_rate * jnp.sqrt(second) / first
 
         def by_greatest(g: Array, w: Array, m: Array, v: Array, greatest: Array) -> tuple[Array, ...]:
             m, v = self.moments(g, m, v)
             greatest = jnp.maximum(greatest, v)
-            return -m * alpha / (jnp.sqrt(greatest) + self.epsilon), m, v, greatest
+            return -m * corrected_rate() / (jnp.sqrt(greatest) + self.epsilon), m, v, greatest
 
         if self.amsgrad:
             return per_variable(by_greatest, momentum=0.0, velocity=0.0, velocity_hat=0.0)
         settings = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
         def rule(g: Array, w: Array, m: Array, v: Array) -> tuple[Array, ...]:
-            return adam_rule(g, m, v, alpha, **settings)
+            return adam_rule(g, m, v, corrected_rate(), **settings)
 
         def advance(gradients: Arrays, state: dict[str, Arrays], values: Arrays) -> tuple[Arrays, dict[str, Arrays]]:
-            values, m, v = adam(gradients, values, state["momentum"], state["velocity"], alpha, **settings)
+            moments = state["momentum"], state["velocity"]
+            values, m, v = adam(gradients, values, *moments, corrected_rate(), **settings)
             return values, {"momentum": m, "velocity": v}
 
         return Whole(per_variable(rule, momentum=0.0, velocity=0.0), advance)
