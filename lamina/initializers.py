@@ -5,7 +5,7 @@ and the path of the weight; an initializer made with ``seed=`` draws the same va
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,14 +14,13 @@ import numpy as np
 
 from lamina.core import random
 from lamina.core.config import config
+from lamina.core.draws import standard
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import Configurable, getter, register
-from lamina.core.state import Array
+from lamina.core.state import Array, on_device
 
 #: the standard deviation of a standard normal distribution that is cut off at -2 and 2
 _TRUNCATED_STDDEV = 0.87962566103423978
-#: rows of draws are of these lengths, longer ones of multiples of the last
-_LENGTHS = (1 << 16, 1 << 18, 1 << 20)
 
 
 def _truncated_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -46,20 +45,6 @@ def _dtype(dtype: Any) -> Any:
     return jnp.dtype(dtype or config.dtype_policy.variable_dtype)
 
 
-def _standard(sample: Callable[..., Array], shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
-    """Draws from a standard distribution: an array of JAX's for a key that is traced, otherwise one of NumPy's.
-
-    A draw depends on the key and its place alone. So outside compiled code a row of one of a few lengths is drawn, and cut:
-    compiling a program for every shape would take longer than all the draws.
-    """
-    if isinstance(key, jax.core.Tracer):
-        return sample(key, shape, dtype)
-    size = math.prod(shape)
-    length = next((n for n in _LENGTHS if size <= n), -(-size // _LENGTHS[-1]) * _LENGTHS[-1])
-    with jax.ensure_compile_time_eval():
-        return np.asarray(sample(key, (length,), dtype))[:size].reshape(shape)
-
-
 @register("initializers", "zero")
 class Zeros(Initializer):
     """All zeros.
@@ -69,7 +54,7 @@ class Zeros(Initializer):
     """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
-        return jnp.asarray(np.zeros(tuple(shape), _dtype(dtype)))
+        return on_device(np.zeros(tuple(shape), _dtype(dtype)))
 
 
 @register("initializers", "one")
@@ -81,7 +66,7 @@ class Ones(Initializer):
     """
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
-        return jnp.asarray(np.ones(tuple(shape), _dtype(dtype)))
+        return on_device(np.ones(tuple(shape), _dtype(dtype)))
 
 
 @register("initializers")
@@ -101,7 +86,7 @@ class Constant(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
         shape, value = tuple(shape), np.asarray(self.value, _dtype(dtype))
         try:
-            return jnp.asarray(np.broadcast_to(value, shape))
+            return on_device(np.broadcast_to(value, shape))
         except ValueError as error:
             raise ShapeError(
                 f"Constant has a value of shape {value.shape}; it cannot start a weight of {shape}"
@@ -128,7 +113,7 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
         if len(shape) != 2:
             raise ShapeError(f"Identity makes matrices; it cannot start a weight of shape {tuple(shape)}")
-        return jnp.asarray(self.gain * np.eye(shape[0], shape[1]), _dtype(dtype))
+        return on_device((self.gain * np.eye(shape[0], shape[1])).astype(_dtype(dtype)))
 
 
 class RandomInitializer(Initializer):
@@ -153,7 +138,8 @@ class RandomInitializer(Initializer):
         wanted = _dtype(dtype)
         exact = jnp.promote_types(wanted, jnp.float32)
         drawn = self.draw(tuple(shape), exact, random.next_key() if key is None else key)
-        return jnp.asarray(drawn.astype(wanted))
+        drawn = drawn.astype(wanted)
+        return on_device(drawn) if isinstance(drawn, np.ndarray) else drawn
 
 
 @register("initializers", "normal")
@@ -174,7 +160,7 @@ class RandomNormal(RandomInitializer):
         self.mean, self.stddev = mean, stddev
 
     def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
-        return self.mean + self.stddev * _standard(jax.random.normal, shape, dtype, key)
+        return self.mean + self.stddev * standard(jax.random.normal, shape, dtype, key)
 
 
 @register("initializers")
@@ -192,7 +178,7 @@ class TruncatedNormal(RandomInitializer):
         self.mean, self.stddev = mean, stddev
 
     def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
-        return self.mean + self.stddev * _standard(_truncated_normal, shape, dtype, key)
+        return self.mean + self.stddev * standard(_truncated_normal, shape, dtype, key)
 
 
 @register("initializers", "uniform")
@@ -210,7 +196,7 @@ class RandomUniform(RandomInitializer):
         self.minval, self.maxval = minval, maxval
 
     def draw(self, shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
-        return self.minval + (self.maxval - self.minval) * _standard(jax.random.uniform, shape, dtype, key)
+        return self.minval + (self.maxval - self.minval) * standard(jax.random.uniform, shape, dtype, key)
 
 
 def compute_fans(
@@ -283,10 +269,10 @@ class VarianceScaling(RandomInitializer):
         stddev = math.sqrt(self.scale / max(1.0, fan))
         if self.distribution == "uniform":
             limit = math.sqrt(3.0) * stddev
-            return limit * (2 * _standard(jax.random.uniform, shape, dtype, key) - 1)
+            return limit * (2 * standard(jax.random.uniform, shape, dtype, key) - 1)
         if self.distribution == "truncated_normal":
-            return stddev / _TRUNCATED_STDDEV * _standard(_truncated_normal, shape, dtype, key)
-        return stddev * _standard(jax.random.normal, shape, dtype, key)
+            return stddev / _TRUNCATED_STDDEV * standard(_truncated_normal, shape, dtype, key)
+        return stddev * standard(jax.random.normal, shape, dtype, key)
 
 
 class _Named(VarianceScaling):
@@ -394,7 +380,7 @@ class Orthogonal(RandomInitializer):
         if len(shape) < 2:
             raise ShapeError(f"Orthogonal makes matrices; it cannot start a weight of shape {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        drawn = _standard(jax.random.normal, (max(rows, columns), min(rows, columns)), dtype, key)
+        drawn = standard(jax.random.normal, (max(rows, columns), min(rows, columns)), dtype, key)
         of: Any = np if isinstance(drawn, np.ndarray) else jnp
         q, r = of.linalg.qr(drawn)
         q = q * of.where(of.diagonal(r) < 0, -1, 1).astype(dtype)  # or not every rotation is equally likely

@@ -31,8 +31,15 @@ def _array(value: Any, dtype: Any) -> Array:
     """``value`` as an array of that dtype, if any is given, that is not weakly typed: a step would be compiled twice."""
     if isinstance(value, jax.Array) and dtype in (None, value.dtype) and not value.weak_type:
         return value  # converting it would compile a program for its shape
+    if isinstance(value, np.ndarray | np.generic | int | float) and dtype is not None:
+        return on_device(np.asarray(value, jnp.dtype(dtype)))
     array = jnp.asarray(value, dtype)
     return jnp.asarray(array, array.dtype)
+
+
+def on_device(values: np.ndarray) -> Array:
+    """A copy of NumPy's array as one of JAX's, for which ``jnp.asarray`` would compile a program for its shape."""
+    return jax.device_put(values, may_alias=False)
 
 
 @jax.tree_util.register_pytree_node_class

@@ -86,7 +86,9 @@ class Adam(MomentOptimizer):
         self.amsgrad = amsgrad
 
     def transform(self, learning_rate: Any, step: Any) -> Transformation:
-        def corrected_rate() -> Array:  # worked out in a step only: when slots are made, it would be compiled for nothing
+        def corrected_rate() -> (
+            Array
+        ):  # worked out in a step only: when slots are made, it would be compiled for nothing
             first, second = self.corrections(step)
             return learning_rate * jnp.sqrt(second) / first
 
@@ -103,8 +105,8 @@ class Adam(MomentOptimizer):
             return adam_rule(g, m, v, corrected_rate(), **settings)
 
         def advance(gradients: Arrays, state: dict[str, Arrays], values: Arrays) -> tuple[Arrays, dict[str, Arrays]]:
-            moments = state["momentum"], state["velocity"]
-            values, m, v = adam(gradients, values, *moments, corrected_rate(), **settings)
+            m, v = state["momentum"], state["velocity"]
+            values, m, v = adam(gradients, values, m, v, corrected_rate(), **settings)
             return values, {"momentum": m, "velocity": v}
 
         return Whole(per_variable(rule, momentum=0.0, velocity=0.0), advance)

@@ -39,8 +39,8 @@ class Progress(Module):
     """How far training is, and the root of its random numbers."""
 
     def __init__(self) -> None:
-        self.step = Variable(jnp.zeros((), "int32"), name="step", trainable=False)
-        self.seed = Variable(jnp.asarray(config.seed, "uint32"), name="seed", trainable=False)
+        self.step = Variable(0, dtype="int32", name="step", trainable=False)
+        self.seed = Variable(config.seed, dtype="uint32", name="seed", trainable=False)
 
 
 class Step:
