@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core import random, registry
 from lamina.core.errors import ConfigError, ShapeError
@@ -242,7 +243,8 @@ class LSTMCell(RecurrentCell):
         draw, units = _drawing(initializer), self.units
 
         def open_forget_gate(shape: Shape, dtype: Any = None, key: Any = None) -> Array:
-            return draw(shape, dtype, key).at[units : 2 * units].set(1)
+            bias = draw(shape, dtype, key)
+            return jnp.where(np.arange(shape[0]) // units == 1, np.ones((), bias.dtype), bias)
 
         return shape, open_forget_gate
 
