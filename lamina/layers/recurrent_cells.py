@@ -244,7 +244,7 @@ class LSTMCell(RecurrentCell):
 
         def open_forget_gate(shape: Shape, dtype: Any = None, key: Any = None) -> Array:
             bias = draw(shape, dtype, key)
-            return jnp.where(np.arange(shape[0]) // units == 1, np.ones((), bias.dtype), bias)
+            return jnp.where(np.arange(len(bias)) // units == 1, np.ones((), bias.dtype), bias)
 
         return shape, open_forget_gate
 
