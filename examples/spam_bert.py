@@ -25,7 +25,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from lamina.families.transformer import TransformerClassifier
+from lamina.families import TransformerClassifier
 
 seed, labelled, tested = 0, 200, 1500
 

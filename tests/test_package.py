@@ -17,6 +17,15 @@ def test_importing_lamina_imports_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
+def test_families_that_scikit_learn_has_no_type_for_do_without_it():
+    names = "TransformerLanguageModel, RNNLanguageModel, RNNForecaster, GAN, SuperResolution, ImageTranslator, load"
+    code = (
+        f"from lamina.families import {names}; import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc's memory is kept")
 def test_freed_memory_is_kept():
     program = (

@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.state import Array
-from lamina.families.base import Family, checked_table, held_out, whole, wholes
+from lamina.families.base import Family, check_is_fitted, checked_table, held_out, whole, wholes
 from lamina.families.pictures import as_pictures, axes, refuse_other_scale, stored_as, value_range
 from lamina.layers import (
     Conv2D,
@@ -118,7 +117,7 @@ class ScaledSquaredError(Loss):
 # -- its use -----------------------------------------------------------------------------------------------------------
 
 
-class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
+class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Family):
     """What the two autoencoders share: data in and out, and everything that is asked of a fitted one."""
 
     _kept: ClassVar[tuple[str, ...]] = ("shape_", "gray_", "dtype_", "scale_")
@@ -137,7 +136,7 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
 
     def transform(self, X: Any) -> np.ndarray:
         """The codes, shape ``(n, n_components)``."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self._codes(self._checked(X))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -154,7 +153,7 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """``X`` after going through the code and back."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self._given(self._forward(self._checked(X)))
 
     def anomaly_scores(self, X: Any) -> np.ndarray:
@@ -162,7 +161,7 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
 
         An example unlike those of training has a high score. Shape ``(n,)``.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         X = self._checked(X)
         again = self._forward(X)
         return np.square((again - X) / self.scale_).reshape(len(X), -1).mean(axis=1)

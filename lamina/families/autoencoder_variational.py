@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from lamina.core import random, transforms
 from lamina.core.errors import ConfigError
@@ -14,7 +13,7 @@ from lamina.core.registry import register
 from lamina.core.state import Array, Variable
 from lamina.data.batches import unpack
 from lamina.families.autoencoder import AutoencoderNetwork, ScaledSquaredError, _Coder
-from lamina.families.base import held_out, whole
+from lamina.families.base import check_is_fitted, held_out, whole
 from lamina.models import Sequential
 
 
@@ -177,7 +176,7 @@ class VariationalAutoencoder(_Coder):
         Args:
             n_samples: how many. The same ``random_state`` draws the same ones.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         with self._seeded() as seed:
             size = (whole("n_samples", n_samples), self._n_features_out)
             codes = np.random.default_rng([seed, 1]).normal(size=size)

@@ -1,10 +1,14 @@
 """What the six families have in common: a Lamina model behind scikit-learn's interface.
 
+scikit-learn itself takes 0.7 seconds and 100 MB to import. The estimators that it has a type for, as classifiers, derive from
+its classes too; those that only write, draw, forecast or restore do without, and it is imported when it is used with them.
+
 An estimator's settings are the arguments of its ``__init__``; ``fit`` makes ``model_``, an ordinary Lamina model with the
 preprocessing inside, and whatever else prediction needs. ``save`` writes all of it into one model file.
 """
 
 import contextlib
+import inspect
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +17,6 @@ from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lamina import families
 from lamina.core.config import config
@@ -30,7 +32,7 @@ from lamina.training.checkpoint import Checkpoint
 _FAMILIES: dict[str, type["Family"]] = {}
 
 
-class Family(BaseEstimator):
+class Family:
     """The base of all ready-made estimators.
 
     A subclass has the arguments ``learning_rate``, ``validation_fraction``, ``patience``, ``verbose``, ``random_state``
@@ -70,10 +72,51 @@ class Family(BaseEstimator):
         if not cls.__name__.startswith("_"):
             _FAMILIES[cls.__name__] = cls
 
+    # -- what scikit-learn asks of an estimator ------------------------------------------------------------------------
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return sorted(name for name in inspect.signature(cls).parameters)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of ``__init__``, by name.
+
+        Args:
+            deep: is there for scikit-learn; no argument is an estimator.
+        """
+        return {name: getattr(self, name) for name in self._get_param_names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of ``__init__``.
+
+        Raises:
+            ConfigError: for one that there is not.
+        """
+        for name in params:
+            if name not in self._get_param_names():
+                raise ConfigError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}; there are {', '.join(self._get_param_names())}"
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        usual = inspect.signature(type(self)).parameters
+        changed = {name: value for name, value in self.get_params().items() if repr(value) != repr(usual[name].default)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.base import BaseEstimator
+
+        return BaseEstimator.__sklearn_tags__(self)
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
     @property
     def model(self) -> Any:
         """The trained network: an ordinary Lamina model, to look at or go on with by hand."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self.model_
 
     def watch(self, *callbacks: Callback, checkpoint: str | Path | Checkpoint | None = None) -> Self:
@@ -149,7 +192,7 @@ class Family(BaseEstimator):
 
         ``model`` may be a part of ``model_``, as an encoder.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         size = len(jax.tree.leaves(x)[0])
         missing = -size % batch_size
         padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), x) if missing else x
@@ -167,7 +210,7 @@ class Family(BaseEstimator):
         Raises:
             FileError: if the file is there and may not be replaced, or cannot be written.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         self.model_.task = {
             "estimator": type(self).__name__,
             "parameters": encode(self.get_params(deep=False) | dict.fromkeys(self._folders)),
@@ -200,7 +243,7 @@ class Family(BaseEstimator):
             for name in found._folders:
                 if parameters.get(name) is not None:
                     raise ConfigError(f"{name} is {shown(parameters[name])}; a file cannot name a folder to read")
-            estimator = found(**parameters)
+            estimator: Any = found(**parameters)
             for name, value in fitted.items():
                 check_fitted(name, value, found._all_kept())
                 setattr(estimator, name, value)
@@ -216,7 +259,7 @@ class Family(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a worker process gets networks as the bytes of their model files.
-        state = dict(super().__getstate__())
+        state = dict(self.__dict__)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             for name, value in state.items():
@@ -233,11 +276,23 @@ class Family(BaseEstimator):
                 if isinstance(value, _ModelFile):
                     path.write_bytes(value)
                     state[name] = load_model(path)
-        super().__setstate__(state)
+        self.__dict__.update(state)
 
 
 class _ModelFile(bytes):
     """The content of a model file."""
+
+
+def check_is_fitted(estimator: Any, attribute: str = "model_") -> None:
+    """Refuse an estimator without an attribute that ``fit`` makes, as :func:`sklearn.utils.validation.check_is_fitted`.
+
+    Raises:
+        NotFittedError: scikit-learn's.
+    """
+    if not hasattr(estimator, attribute):
+        from sklearn.exceptions import NotFittedError
+
+        raise NotFittedError(f"This {type(estimator).__name__} is not fitted yet.\nCall fit before.")
 
 
 def load(filepath: str | Path) -> Family:
@@ -333,6 +388,8 @@ def checked_table(estimator: Any, X: Any, hint: str, **options: Any) -> Any:
         DataError: for a text among the numbers, by its row and column.
         ValueError: scikit-learn's own, for everything else.
     """
+    from sklearn.utils.validation import validate_data
+
     try:
         return validate_data(estimator, X, **options)
     except ValueError as error:

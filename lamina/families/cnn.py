@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from lamina.core.errors import ConfigError, DataError, ShapeError, nearest
 from lamina.data.pictures import find_pictures, load_pictures, read_pictures
@@ -143,7 +143,7 @@ def optimizer_for(steps: int, learning_rate: float = 4e-3, weight_decay: float =
     return AdamW(schedule, weight_decay=weight_decay)
 
 
-class _CNN(Family):
+class _CNN(BaseEstimator, Family):
     """What classification and regression share: reading pictures, training, feature maps."""
 
     width: int

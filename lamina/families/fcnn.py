@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
@@ -30,7 +30,7 @@ from lamina.schedules import CosineDecay
 REDUCTION = "mean_with_sample_weight"
 
 
-class _FCNN(Family):
+class _FCNN(BaseEstimator, Family):
     """What classification and regression share: reading tables, and training."""
 
     _kept: ClassVar[tuple[str, ...]] = ("schema_",)

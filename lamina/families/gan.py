@@ -12,14 +12,13 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from lamina.core import random, transforms
 from lamina.core.errors import ConfigError, DataError
 from lamina.core.registry import register
 from lamina.core.state import Array
 from lamina.data.batches import unpack
-from lamina.families.base import Family, share, whole
+from lamina.families.base import Family, check_is_fitted, share, whole
 from lamina.families.labels import encoded
 from lamina.families.pictures import as_pictures, axes, refuse_other_scale, stored_as, value_range
 from lamina.layers import (
@@ -307,7 +306,7 @@ class GAN(Family):
         Raises:
             ConfigError: for classes that were not there in ``fit``, or a number of them that is not ``n_samples``.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         whole("n_samples", n_samples)
         labels = None
         known = getattr(self, "classes_", None)
@@ -337,7 +336,7 @@ class GAN(Family):
             X: pictures that ``fit`` has not seen, as for :meth:`fit`.
             y: the class of each, for a GAN with classes: as many samples of each are drawn.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         pictures = as_pictures(X)
         if pictures.shape[1:] != tuple(self.shape_) or len(pictures) < 2:
             raise DataError(f"X is at least 2 pictures of shape {self.shape_}, as in fit; received {pictures.shape}")

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from lamina.core.errors import ConfigError, DataError, ShapeError, nearest
 from lamina.core.registry import register
@@ -107,7 +107,7 @@ def network(
     return Model(inputs, head(Dropout(dropout)(concatenate(pooled))))
 
 
-class RNNClassifier(ClassifierMixin, Family):
+class RNNClassifier(ClassifierMixin, BaseEstimator, Family):
     """Classes of texts or of series.
 
     Args:

@@ -4,10 +4,9 @@ import math
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from lamina.core.errors import ConfigError, DataError
-from lamina.families.base import Family, held_out, whole
+from lamina.families.base import Family, check_is_fitted, held_out, whole
 from lamina.families.pictures import as_picture_list, refuse_other_scale, stored_as, value_range
 from lamina.layers import Add, Conv2D, Input, Rescaling, UpSampling2D
 from lamina.models import Model
@@ -161,7 +160,7 @@ class SuperResolution(Family):
         Raises:
             DataError: for pictures that are none, or have other channels than those of ``fit``.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         pictures = as_picture_list(X)
         if pictures[0].shape[-1] != self.channels_:
             hint = (
@@ -195,7 +194,7 @@ class SuperResolution(Family):
             X: pictures of high resolution, as for :meth:`fit`.
             y: ignored.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         ratios = []
         for picture in as_picture_list(X):
             picture = trimmed(picture, self.scale_)

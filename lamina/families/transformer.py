@@ -5,15 +5,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData
-from lamina.families.base import Family, share, whole
+from lamina.families.base import Family, check_is_fitted, share, whole
 from lamina.families.tokenizer import END, PADDING, AnyTokenizer, padded, read_texts, tokenizer_from, train_tokenizer
-from lamina.families.transformer_classifier import TransformerClassifier as TransformerClassifier
 from lamina.families.transformer_network import LanguageModel, Transformer
-from lamina.families.transformer_pretrained import TransformerEncoder as TransformerEncoder
 from lamina.families.transformer_training import Batches, optimizer_for
 from lamina.families.writing import Writer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -211,7 +208,7 @@ class TransformerLanguageModel(Writer, Family):
             texts: as for :meth:`fit`.
             y: not used.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         context = self.model_.transformer.context
         total, count = 0.0, 0
         for tokens in self.tokenizer_.encode(read_texts(texts)):

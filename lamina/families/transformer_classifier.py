@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from lamina.core.errors import ConfigError, DataError, StateError
 from lamina.data.batches import ArrayData
-from lamina.families.base import Family, held_out, whole
+from lamina.families.base import Family, check_is_fitted, held_out, whole
 from lamina.families.labels import class_weights, encoded
 from lamina.families.tokenizer import (
     PADDING,
@@ -37,7 +36,7 @@ from lamina.losses import SparseCategoricalCrossentropy
 GUESSED = 0.2
 
 
-class TransformerClassifier(ClassifierMixin, Family):
+class TransformerClassifier(ClassifierMixin, BaseEstimator, Family):
     """Classes of texts, as BERT finds them: a network that may first learn the language from texts without classes.
 
     Args:
@@ -296,7 +295,7 @@ class TransformerClassifier(ClassifierMixin, Family):
         Raises:
             StateError: if only :meth:`pretrain` was called.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         if not isinstance(self.model_, TextClassifier):
             raise StateError(
                 "this TransformerClassifier is pretrained, but knows no classes yet.\nWrite:  model.fit(X, y)"

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from lamina.core import allowance
 from lamina.core.errors import ConfigError, FileError, LaminaError, ShapeError
-from lamina.families.base import Family, whole
+from lamina.families.base import Family, check_is_fitted, whole
 from lamina.families.tokenizer import AnyTokenizer, SubwordTokenizer, by_length, padded, texts_in, tokenizer_from
 from lamina.families.transformer_network import TextVectors, Transformer, outputs
 from lamina.saving.model_file import NUMBERS, STEPS
@@ -31,7 +30,7 @@ ACTIVATIONS = {
 }
 
 
-class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Family):
+class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Family):
     """Vectors of texts from a pretrained network; nothing is learnt.
 
     Args:
@@ -111,7 +110,7 @@ class TransformerEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fami
         return int(self.model.transformer.width)
 
     def _tokens(self, texts: Any) -> list[np.ndarray]:
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         most = self.model_.transformer.context
         if self.max_length is not None:
             most = min(whole("max_length", self.max_length), most)

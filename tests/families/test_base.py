@@ -1,9 +1,12 @@
 """What holds for every family."""
 
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 
 from lamina import families
 from lamina.core.errors import ConfigError, DataError
@@ -34,6 +37,19 @@ def test_settings_are_those_of_scikit_learn(kind):
         assert estimator.set_params(random_state=3).random_state == 3
     with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
         estimator.set_params(nonsense=1)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_scikit_learn_knows_them(kind):
+    tags = get_tags(kind())
+    for tag, name in (("classifier", "Classifier"), ("regressor", "Regressor")):
+        assert (tags.estimator_type == tag) == kind.__name__.endswith(name)
+    assert (tags.transformer_tags is not None) == hasattr(kind, "transform")
+    assert repr(kind()) == f"{kind.__name__}()"
+    if "random_state" in kind().get_params():
+        assert repr(kind(verbose=0, random_state=3)) == f"{kind.__name__}(random_state=3, verbose=0)"
+        twin = pickle.loads(pickle.dumps(kind(random_state=3)))
+        assert twin.get_params() == kind(random_state=3).get_params()
 
 
 @pytest.mark.parametrize(("use", "name"), [(use, name) for use, names in USES.items() for name in names])

@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 import lamina as lm
 from lamina.core.errors import ConfigError, DataError, FileError, ShapeError, StateError
+from lamina.families import TransformerClassifier, TransformerLanguageModel
 from lamina.families.base import load
 from lamina.families.drawing import chance, drawn
 from lamina.families.tokenizer import (
@@ -26,7 +27,6 @@ from lamina.families.tokenizer import (
     texts_in,
     tokenizer_from,
 )
-from lamina.families.transformer import TransformerClassifier, TransformerLanguageModel
 from lamina.families.transformer_classifier import hidden
 from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, writable
 
