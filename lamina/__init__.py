@@ -17,6 +17,7 @@ from lamina import (
     utils,
 )
 from lamina.core import __version__, random
+from lamina.core.cache import keep_compiled_programs
 from lamina.core.config import config, set_random_seed
 from lamina.core.errors import ConfigError, DataError, FileError, LaminaError, ShapeError, StateError
 from lamina.core.memory import compute_in_turn, keep_freed_memory
@@ -39,6 +40,7 @@ from lamina.training.history import History
 
 keep_freed_memory()
 compute_in_turn()
+keep_compiled_programs()
 
 __all__ = [
     "Checkpoint",

@@ -26,10 +26,24 @@ def test_families_that_scikit_learn_has_no_type_for_do_without_it():
     assert result.stdout.strip() == "[]"
 
 
+def test_compiled_programs_are_kept_between_processes(tmp_path):
+    code = "import lamina as lm; lm.Sequential([lm.Input((2,)), lm.layers.Dense(1)]).predict([[1.0, 2.0]])"
+    unset = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+    env = {name: value for name, value in os.environ.items() if name not in unset} | {"XDG_CACHE_HOME": str(tmp_path)}
+    kept = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], env=env, check=True)
+        kept.append({path.name for path in (tmp_path / "lamina" / "programs").glob("*-cache")})
+    names = {name.split("-")[0] for name in kept[0]}
+    assert {"jit__threefry_seed", "jit__drawn", "jit___call"} <= names
+    assert kept[0] == kept[1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc's memory is kept")
 def test_freed_memory_is_kept():
     program = (
-        "import resource, numpy as np, lamina\n"
+        "import ctypes, resource, numpy as np, lamina\n"
+        "ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)\n"  # no huge pages: with luck all memory is a few of them
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "before = faults()\n"
         "for _ in range(10): np.ones(10_000_000, 'float32')\n"  # 40 MB, above what is kept by default

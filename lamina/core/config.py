@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax._src import xla_bridge
 
-from lamina.core.cache import keep_compiled_programs
 from lamina.core.errors import ConfigError, StateError, nearest
 
 #: policy name -> (dtype of the arithmetic, dtype of the weights)
@@ -112,7 +111,6 @@ class Config:
         threads = os.cpu_count() or 1
         os.environ["PJRT_NPROC"] = str(threads)
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        keep_compiled_programs()
         settings: Any = jax.config
         if settings.jax_compilation_cache_dir is not None:
             # a program is compiled for a number of threads, which JAX's names of programs do not tell

@@ -6,7 +6,6 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-from lamina.core.cache import keep_compiled_programs
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, StateError
 from lamina.core.module import Module
@@ -74,7 +73,6 @@ class Step:
         logs: bool = True,
         finish: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        keep_compiled_programs()
         self.owner, self.method, self.training, self.finish = owner, method, training, finish
         owner.adopt()
         traced: dict[str, Any] = {}
