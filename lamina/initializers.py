@@ -137,9 +137,9 @@ class RandomInitializer(Initializer):
             key = jax.random.key(self.seed)
         wanted = _dtype(dtype)
         exact = jnp.promote_types(wanted, jnp.float32)
-        drawn = self.draw(tuple(shape), exact, random.next_key() if key is None else key)
-        drawn = drawn.astype(wanted)
-        return on_device(drawn) if isinstance(drawn, np.ndarray) else drawn
+        key = random.next_key() if key is None else random.checked(key)
+        drawn = self.draw(tuple(shape), exact, key).astype(wanted)
+        return drawn if isinstance(drawn, jax.Array) else on_device(np.asarray(drawn))
 
 
 @register("initializers", "normal")

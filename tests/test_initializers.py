@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lamina as lm
 from lamina import initializers
 from lamina.core import registry
 from lamina.core.errors import ConfigError, ShapeError
@@ -101,6 +102,25 @@ def test_seed_and_key_decide_the_values(name):
     assert (make()(shape) != make()(shape)).any()
     assert (make(seed=5)(shape, key=one) == make(seed=5)(shape, key=two)).all()
     assert (make(seed=5)(shape) != make(seed=6)(shape)).any()
+
+
+def test_a_single_number_is_an_array_too():
+    drawn = initializers.RandomUniform(seed=0)(())
+    assert isinstance(drawn, jax.Array)
+    assert drawn.shape == ()
+    assert drawn == initializers.RandomUniform(seed=0)((2,))[0]
+
+
+@pytest.mark.parametrize(
+    "key", [3, "a", np.zeros(2), jax.random.split(jax.random.key(0), 2)], ids=["number", "text", "array", "two"]
+)
+def test_what_is_no_key_is_refused(key):
+    with pytest.raises(
+        ConfigError, match=r"(?s)key is one key of jax.random; received .*\nWrite:  key=jax.random.key\(0\)"
+    ):
+        initializers.GlorotUniform()((2, 3), key=key)
+    with pytest.raises(ConfigError, match=r"key is one key of jax.random"):
+        lm.random.normal((2, 3), key=key)
 
 
 def test_dtype_jit_and_configuration():

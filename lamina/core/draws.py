@@ -12,13 +12,15 @@ import numpy as np
 
 from lamina.core.state import Array
 
-#: so many numbers squared are drawn by a call
+#: a call draws a square of numbers with this side
 _SIDE = 1 << 8
 _LENGTH = _SIDE**2
 
 
 def standard(sample: Callable[..., Array], shape: tuple[int, ...], dtype: Any, key: Array) -> Any:
-    """``sample(key, shape, dtype)``: an array of JAX's for a key that is traced, otherwise one of NumPy's, of the same bytes.
+    """``sample(key, shape, dtype)``: an array of JAX's for a key that is traced, otherwise one of NumPy's, of the same draws.
+
+    A sample that JAX puts together of several programs may be rounded in other places here, where it is one.
 
     Args:
         sample: a function of ``jax.random``, or one made of those.
@@ -53,7 +55,8 @@ def _drawn(sample: Callable[..., Array], key: Array, place: Array, dtype: Any) -
 def _bits(key_and_place: Array, width: int, shape: tuple[int, ...]) -> Array:
     """The bits that a key of JAX's gives from a place on, a multiple of ``_LENGTH``."""
     key, (high, low) = key_and_place[:2], key_and_place[2:]
-    side = np.arange(_SIDE, dtype="uint32")  # all of them would be worked out before, and stand in the program
+    # of one side, since where weights are drawn, what depends on no argument is worked out before and stands in the program
+    side = np.arange(_SIDE, dtype="uint32")
     places = jnp.ravel(low + _SIDE * side[:, None] + side)
     high, low = jnp.split(
         jax.extend.random.threefry_2x32(key, jnp.concatenate([jnp.full_like(places, high), places])), 2

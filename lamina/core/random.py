@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lamina.core.config import config
+from lamina.core.errors import ConfigError, shown
 from lamina.core.state import Array, current_scope, derive
 
 #: the path of the module whose code is running
@@ -45,6 +46,24 @@ def next_key() -> Array:
         return derive(jax.random.key(config.seed), "lamina.random", config.draws)
 
 
+def checked(key: Any) -> Array:
+    """``key``, if it is one.
+
+    Raises:
+        ConfigError: if it is none, or several.
+
+    >>> checked(3)
+    Traceback (most recent call last):
+    lamina.core.errors.ConfigError: key is one key of jax.random; received 3.
+    Write:  key=jax.random.key(0)
+    """
+    dtype, dimensions = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if dimensions != (0 if typed else 1) or not (typed or dtype == "uint32"):
+        raise ConfigError(f"key is one key of jax.random; received {shown(key)}.\nWrite:  key=jax.random.key(0)")
+    return key
+
+
 class SeedGenerator:
     """What ``seed`` of the functions below may be: another number in every draw, as in Keras.
 
@@ -67,7 +86,7 @@ class SeedGenerator:
 def _key(seed: int | SeedGenerator | None, key: Array | None) -> Array:
     """The key to draw from: ``key``; one made from a number, always the same; that of a generator; or a new one."""
     if key is not None:
-        return key
+        return checked(key)
     if isinstance(seed, SeedGenerator):
         return seed.next()
     return next_key() if seed is None else derive(jax.random.key(seed), "lamina.random")

@@ -20,7 +20,7 @@ import numpy as np
 
 from lamina import families
 from lamina.core.config import config
-from lamina.core.errors import ConfigError, DataError, FileError, shown
+from lamina.core.errors import ConfigError, DataError, FileError, nearest, shown
 from lamina.families.settings import check_fitted, decode, encode
 from lamina.models.model import Model
 from lamina.saving import load_model, read_description
@@ -76,7 +76,7 @@ class Family:
 
     @classmethod
     def _get_param_names(cls) -> list[str]:
-        return sorted(name for name in inspect.signature(cls).parameters)
+        return sorted(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of ``__init__``, by name.
@@ -92,11 +92,10 @@ class Family:
         Raises:
             ConfigError: for one that there is not.
         """
+        known = self._get_param_names()
         for name in params:
-            if name not in self._get_param_names():
-                raise ConfigError(
-                    f"Invalid parameter {name!r} for {type(self).__name__}; there are {', '.join(self._get_param_names())}"
-                )
+            if name not in known:
+                raise ConfigError(f"Invalid parameter {name!r} for {type(self).__name__}. {nearest(name, known)}")
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -105,6 +104,11 @@ class Family:
         usual = inspect.signature(type(self)).parameters
         changed = {name: value for name, value in self.get_params().items() if repr(value) != repr(usual[name].default)}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def _repr_html_(self) -> str:
+        from sklearn.utils import estimator_html_repr
+
+        return estimator_html_repr(self)
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.base import BaseEstimator
@@ -292,7 +296,7 @@ def check_is_fitted(estimator: Any, attribute: str = "model_") -> None:
     if not hasattr(estimator, attribute):
         from sklearn.exceptions import NotFittedError
 
-        raise NotFittedError(f"This {type(estimator).__name__} is not fitted yet.\nCall fit before.")
+        raise NotFittedError(f"This {type(estimator).__name__} is not fitted yet.\nWrite:  .fit(...)  before.")
 
 
 def load(filepath: str | Path) -> Family:

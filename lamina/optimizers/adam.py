@@ -86,9 +86,8 @@ class Adam(MomentOptimizer):
         self.amsgrad = amsgrad
 
     def transform(self, learning_rate: Any, step: Any) -> Transformation:
-        def corrected_rate() -> (
-            Array
-        ):  # worked out in a step only: when slots are made, it would be compiled for nothing
+        def corrected_rate() -> Array:
+            # asked for in steps only: when slots are made, it would be compiled for nothing
             first, second = self.corrections(step)
             return learning_rate * jnp.sqrt(second) / first
 

@@ -66,11 +66,9 @@ def test_one_program_serves_every_shape_also_in_the_middle_of_another():
 
 def test_numbers_beyond_four_billion_are_of_places_of_their_own():
     words = jax.random.key_data(jax.random.key(3))
-    near, far = (np.asarray(draws._bits(jnp.concatenate([words, place]), 32, (draws._LENGTH,))) for place in PLACES)
+    places = np.array([[0, 0], [1, 0]], "uint32")
+    near, far = (np.asarray(draws._bits(jnp.concatenate([words, place]), 32, (draws._LENGTH,))) for place in places)
     counts = np.concatenate([np.ones(4, "uint32"), np.arange(4, dtype="uint32")])
     high, low = np.split(np.asarray(jax.extend.random.threefry_2x32(words, jnp.asarray(counts))), 2)
     assert np.array_equal(far[:4], high ^ low)
     assert (near != far).mean() > 0.99
-
-
-PLACES = np.array([[0, 0], [1, 0]], "uint32")

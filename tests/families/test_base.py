@@ -46,6 +46,7 @@ def test_scikit_learn_knows_them(kind):
         assert (tags.estimator_type == tag) == kind.__name__.endswith(name)
     assert (tags.transformer_tags is not None) == hasattr(kind, "transform")
     assert repr(kind()) == f"{kind.__name__}()"
+    assert kind.__name__ in kind()._repr_html_()
     if "random_state" in kind().get_params():
         assert repr(kind(verbose=0, random_state=3)) == f"{kind.__name__}(random_state=3, verbose=0)"
         twin = pickle.loads(pickle.dumps(kind(random_state=3)))

@@ -10,9 +10,7 @@ from safetensors.numpy import save_file
 from lamina.core.errors import ConfigError, FileError, ShapeError
 from lamina.families import TransformerEncoder
 from lamina.families.base import load
-from lamina.families.tokenizer import (
-    SubwordTokenizer,
-)
+from lamina.families.tokenizer import SubwordTokenizer
 from tests.families.test_transformer import GOOD, VERSE, WEATHER, classifier
 
 WIDTH, HIDDEN, HEADS, CONTEXT, VOCABULARY = 8, 12, 2, 16, 280
