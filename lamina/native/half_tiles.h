@@ -1,0 +1,141 @@
+// Products of matrices of bfloat16 by the processor's products of whole tiles (AMX); what is summed up is float32. There where
+// LAMINA_HAS_TILES is defined; to be offered only where the processor has them, and the system lets this process use them.
+#pragma once
+
+#if defined(LAMINA_TILES) && defined(__AVX512F__) && defined(__linux__)
+#define LAMINA_HAS_TILES
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "half.h"
+#include "scratch.h"
+#include "shuffles.h"
+
+namespace lamina {
+
+// A tile is 16 rows of 64 bytes. Blocks of so many rows and columns are worked out at once, of two by two tiles of sums, and so
+// many places of depth are in two tiles of either factor.
+constexpr int64_t SIDE = 32, TILE = 16 * 32;
+inline int64_t blocks(int64_t count) { return (count + SIDE - 1) / SIDE; }
+
+inline bool has_tiles() {
+  unsigned a, b, c, d;
+  constexpr unsigned HALVES = 1 << 22, TILES = 1 << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & HALVES) || !(d & TILES)) return false;
+  constexpr long ASK = 0x1023, TILE_DATA = 18;  // Linux lets a process use tiles once it has asked
+  return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+}
+
+// The tiles of this thread, as long as this lives: all of 16 rows of 64 bytes.
+class Tiles {
+ public:
+  Tiles() {
+    struct alignas(64) {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } shape;
+    asm volatile("ldtilecfg %0" ::"m"(shape));
+  }
+  ~Tiles() { asm volatile("tilerelease"); }
+  Tiles(const Tiles&) = delete;
+
+  // The sums of a block, (SIDE, SIDE): SIDE rows, `step` apart, times a panel of the right matrix, of so many blocks of depth.
+  void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums) const {
+    int64_t bytes = step * sizeof(Half), line = 64, row = SIDE * sizeof(float);
+    asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
+    for (int64_t k = 0; k < depth; k++, left += SIDE, right += 2 * TILE)
+      asm volatile(
+          "tileloadd (%0,%4,1), %%tmm4\n\ttileloadd (%2,%5,1), %%tmm6\n\ttileloadd (%3,%5,1), %%tmm7\n\t"
+          "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttileloadd (%1,%4,1), %%tmm5\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
+          "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::"r"(left),
+          "r"(left + LANES * step), "r"(right), "r"(right + TILE), "r"(bytes), "r"(line)
+          : "memory");
+    asm volatile(
+        "tilestored %%tmm0, (%0,%4,1)\n\ttilestored %%tmm1, (%1,%4,1)\n\ttilestored %%tmm2, (%2,%4,1)\n\t"
+        "tilestored %%tmm3, (%3,%4,1)" ::"r"(sums),
+        "r"(sums + LANES), "r"(sums + LANES * SIDE), "r"(sums + LANES * SIDE + LANES), "r"(row)
+        : "memory");
+  }
+};
+
+// A matrix of halves in memory, of which `rows` and `columns` are there; zeros stand for the others.
+struct Matrix {
+  const Half* values;
+  int64_t rows, columns, step;
+
+  // Numbers of two rows, each beside that of the other.
+  Words pairs(int64_t row, int64_t column) const {
+    Words first = row < rows ? words(values + row * step + column, columns - column) : Words{};
+    Words second = row + 1 < rows ? words(values + (row + 1) * step + column, columns - column) : Words{};
+    return first | second << 16;
+  }
+
+  // Of a panel of SIDE columns, a block of depth as the right factor of tiles has it.
+  void pack(int64_t row, int64_t column, Half* to) const {
+    for (int64_t n = 0; n < SIDE; n += LANES)
+      for (int64_t k = 0; k < SIDE; k += 2, to += 2 * LANES) {
+        Words both = pairs(row + k, column + n);
+        std::memcpy(to, &both, sizeof(both));
+      }
+  }
+
+  // The same of the matrix turned over, whose panel is of SIDE rows of this one.
+  void pack_turned(int64_t row, int64_t column, Half* to) const {
+    for (int64_t n = 0; n < SIDE; n += LANES, to += TILE) {
+      Square square;
+      for (int64_t i = 0; i < LANES; i++) {
+        const Half* from = values + (row + n + i) * step + column;
+        int64_t count = row + n + i < rows ? columns - column : 0;
+        square[i] = reinterpret_cast<Vector>(_mm512_maskz_loadu_epi16(
+            count >= SIDE ? 0xffffffff : count > 0 ? (1u << count) - 1 : 0, from));
+      }
+      transpose(square);
+      std::memcpy(to, square, sizeof(square));
+    }
+  }
+
+  // SIDE columns of SIDE rows as rows, `to_step` apart.
+  void turn(int64_t row, int64_t column, Half* to, int64_t to_step) const {
+    for (int64_t n = 0; n < SIDE; n += LANES) {
+      Square square;
+      for (int64_t i = 0; i < LANES; i++) square[i] = reinterpret_cast<Vector>(pairs(row + 2 * i, column + n));
+      transpose(square);
+      for (int64_t i = 0; i < LANES; i++) std::memcpy(to + (n + i) * to_step, &square[i], sizeof(Vector));
+    }
+  }
+
+  bool fills_blocks() const { return rows % SIDE == 0 && columns % SIDE == 0; }
+
+  // SIDE rows whose columns fill blocks: where they lie, or copied.
+  const Half* whole_rows(int64_t row, Half* copy) const {
+    if (row + SIDE <= rows && columns % SIDE == 0) return values + row * step;
+    int64_t wide = blocks(columns) * SIDE;
+    for (int64_t i = 0; i < SIDE; i++) {
+      std::fill(copy + i * wide, copy + (i + 1) * wide, Half{});
+      if (row + i < rows) std::memcpy(copy + i * wide, values + (row + i) * step, columns * sizeof(Half));
+    }
+    return copy;
+  }
+  int64_t whole_step() const { return columns % SIDE == 0 ? step : blocks(columns) * SIDE; }
+};
+
+// So many halves of memory to work in.
+struct HalfScratch {
+  Scratch scratch;
+  HalfScratch(int64_t size, bool shared) : scratch(size / 2 + 1, shared) {}
+  Half* take(int64_t size) { return reinterpret_cast<Half*>(scratch.take(size / 2)); }
+};
+
+inline Matrix matrix(const Halves& buffer) {
+  int64_t rows = buffer.dimensions()[0], columns = buffer.dimensions()[1];
+  return {buffer.typed_data(), rows, columns, columns};
+}
+
+}  // namespace lamina
+
+#endif
