@@ -1,4 +1,7 @@
-"""Adam's update: natively in one look at each number, where XLA has a pass for each moment and one for the weights."""
+"""Adam's update: natively in one look at each number, where XLA has a pass for each moment and one for the weights.
+
+A large kernel's is worked out with its gradient, block by block: what waits for memory in the one hides behind the other.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.typing import Array
+from lamina.kernels.kernel_gradient import KERNEL_GRADIENT, factors, kernel_gradient
 from lamina.kernels.operation import Operation, call
 
 #: name -> array
@@ -72,9 +76,12 @@ def adam(
     small = [name for name in values if name not in large]
     new: tuple[Arrays, Arrays, Arrays] = ({}, {}, {})
     rate = jnp.asarray(rate, jnp.result_type(*values.values()))
+    settings = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
     for names in [[name] for name in large] + [small] * bool(small):
         arrays = [each[name] for name in names for each in (gradients, values, momentum, velocity)]
-        found = ADAM(rate, *arrays, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        product = factors(arrays[0]) if len(names) == 1 else None
+        operation, given = (ADAM_OF_KERNEL, [*product, *arrays[1:]]) if product else (ADAM, arrays)
+        found = operation(rate, *given, **settings)
         for i, each in enumerate(new):
             each |= dict(zip(names, found[i::3], strict=True))
     return new
@@ -88,11 +95,30 @@ def _portable(rate: Array, *arrays: Array, **settings: float) -> list[Array]:
     return results
 
 
-def _native(rate: Array, *arrays: Array, beta_1: float, beta_2: float, epsilon: float) -> Any:
+def _native(rate: Array, *arrays: Array, **settings: float) -> Any:
     shapes = [jax.ShapeDtypeStruct(a.shape, "float32") for four in _by_four(arrays) for a in four[1:]]
     in_place = {2 + i // 3 * 4 + i % 3: i for i in range(len(shapes))}
-    new_1, new_2, small = map(np.float32, (1 - beta_1, 1 - beta_2, epsilon))
-    return call("adam", shapes, rate, *arrays, in_place=in_place, new_1=new_1, new_2=new_2, epsilon=small)
+    return call("adam", shapes, rate, *arrays, in_place=in_place, **_numbers(**settings))
+
+
+def _numbers(beta_1: float, beta_2: float, epsilon: float) -> dict[str, np.float32]:
+    """The shares of what is new in each moment, and what is added to the root."""
+    return {"new_1": np.float32(1 - beta_1), "new_2": np.float32(1 - beta_2), "epsilon": np.float32(epsilon)}
+
+
+def _of_kernel_portable(rate: Array, x: Array, gradient: Array, *arrays: Array, **settings: float) -> list[Array]:
+    return _portable(rate, kernel_gradient(x, gradient), *arrays, **settings)
+
+
+def _of_kernel_native(rate: Array, x: Array, gradient: Array, *arrays: Array, **settings: float) -> Any:
+    shapes = [jax.ShapeDtypeStruct(a.shape, "float32") for a in arrays]
+    in_place = {3: 0, 4: 1, 5: 2}
+    return call("adam_of_kernel", shapes, rate, x, gradient, *arrays, in_place=in_place, **_numbers(**settings))
+
+
+def _of_kernel_supports(rate: Any, x: Any, gradient: Any, *arrays: Any, **settings: float) -> bool:
+    kernel = jax.ShapeDtypeStruct((x.shape[1], gradient.shape[1]), gradient.dtype)
+    return KERNEL_GRADIENT.is_native(x, gradient) and _supports(rate, kernel, *arrays)
 
 
 def _by_four(arrays: Sequence[Any]) -> list[Sequence[Any]]:
@@ -105,3 +131,11 @@ def _supports(rate: Any, *arrays: Any, **settings: float) -> bool:
 
 
 ADAM = Operation("adam", _portable, multiple=True, native=_native, targets=["adam"], supports=_supports)
+ADAM_OF_KERNEL = Operation(
+    "adam_of_kernel",
+    _of_kernel_portable,
+    multiple=True,
+    native=_of_kernel_native,
+    targets=["adam_of_kernel"],
+    supports=_of_kernel_supports,
+)

@@ -12,11 +12,15 @@ import numpy as np
 
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Real, Shaped
+from lamina.kernels.kernel_gradient import kernel_gradient
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import activate, gelu_tanh, undo
 
 #: rows from which on the native gradient of a kernel is faster than XLA's, and from which on that of the input is
 ENOUGH_ROWS, MANY_ROWS = 8, 32
+#: for fewer rows, and kernels of at least so many numbers, the gradient of a kernel is worked out apart, so that an optimizer's
+#: update may be with it; of more rows it is best worked out with the input's, from rows that are near
+FEW_ROWS, BIG = 512, 1 << 16
 #: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
 SMALL = 1 << 17
 
@@ -208,7 +212,11 @@ def _of_layer(
     """The gradients of an input, a kernel and a bias, from the result (or the slopes, if they were kept) and its gradient."""
     result = _nothing(g) if slope == 1 else _rows(y)
     settings = {"slope": slope, "kept": kept, "back": wanted[0]}
-    of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
+    if MANY_ROWS <= _count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
+        of_x, of_bias, before = DENSE_BACK(kernel, result, _rows(g), **settings)
+        of_kernel = kernel_gradient(_rows(x), before)
+    else:
+        of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
     return [
         of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
         of_kernel.astype(kernel.dtype),
@@ -262,6 +270,24 @@ def _gradient_half(
     ]
     arrays, number = (x, kernel, result, gradient), np.float32(slope)
     return call("half_dense_gradient", shapes, *arrays, slope=number, kept=np.bool_(kept))
+
+
+def _back_portable(
+    kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
+) -> tuple[Array, Array, Array]:
+    gradient = _before(gradient, result, slope, kept)
+    return _back(gradient, kernel, back), jnp.sum(gradient, 0), gradient
+
+
+def _back_native(kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool) -> Any:
+    rows, (inputs, outputs) = len(gradient), kernel.shape
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((rows * back, inputs), (outputs,), (rows, outputs))]
+    arrays, number = (kernel, result, gradient), np.float32(slope)
+    return call("dense_back", shapes, *arrays, slope=number, kept=np.bool_(kept))
+
+
+def _back_supports(kernel: Any, result: Any, gradient: Any, **settings: Any) -> bool:
+    return _floats(kernel, gradient, result)
 
 
 def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
@@ -320,4 +346,12 @@ DENSE_GRADIENT = Operation(
     half_targets=["half_dense_gradient"],
     half_supports=_is_large,
     supports=_gradient_supports,
+)
+DENSE_BACK = Operation(
+    "dense_back",
+    _back_portable,
+    multiple=True,
+    native=_back_native,
+    targets=["dense_back"],
+    supports=_back_supports,
 )

@@ -1,9 +1,9 @@
-// Adam's update: moments and weights in one look at each number, of any number of variables in one call.
+// Adam's update of any number of variables in one call.
 
 #include <algorithm>
 #include <vector>
 
-#include "functions.h"
+#include "adam.h"
 #include "handlers.h"
 
 namespace lamina {
@@ -11,37 +11,6 @@ namespace {
 
 // How many numbers are a thread's part, and for how many another thread is worth being awake.
 constexpr int64_t PART = 1 << 13, WORTH_THREADS = 1 << 15;
-
-// What an update is made of: its size, the share of new in each moment, and what keeps the division finite.
-struct Rule {
-  float rate, new_1, new_2, epsilon;
-};
-
-struct Variable {
-  const float *gradient, *value, *first, *second;
-  float *next_value, *next_first, *next_second;
-  int64_t count;
-};
-
-// Two vectors at once, which are read before anything is written: where two arrays lie at about the same place of a page, the
-// processor takes what is read for what was just written, and waits.
-void update(const Variable& of, int64_t begin, int64_t end, Rule rule) {
-  constexpr int AT_ONCE = 2;
-  for (int64_t at = begin; at < end; at += AT_ONCE * LANES) {
-    Vector value[AT_ONCE], first[AT_ONCE], second[AT_ONCE];
-    for (int n = 0; n < AT_ONCE; n++) {
-      int64_t i = at + n * LANES, count = end - i;
-      Vector g = load(of.gradient + i, count), m = load(of.first + i, count), v = load(of.second + i, count);
-      first[n] = m + (g - m) * rule.new_1, second[n] = v + (g * g - v) * rule.new_2;
-      value[n] = load(of.value + i, count) - first[n] * rule.rate / (sqrt(second[n]) + rule.epsilon);
-    }
-    for (int n = 0; n < AT_ONCE; n++) {
-      int64_t i = at + n * LANES, count = end - i;
-      store(of.next_first + i, first[n], count), store(of.next_second + i, second[n], count);
-      store(of.next_value + i, value[n], count);
-    }
-  }
-}
 
 ffi::Error adam(ffi::ThreadPool pool, Floats rate, ffi::RemainingArgs given, ffi::RemainingRets results, float new_1,
                 float new_2, float epsilon) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "adam.h"
 #include "dense_product.h"
 #include "one_row.h"
 
@@ -24,37 +25,67 @@ int64_t parts_of_kernel(int64_t inputs, int64_t threads) {
   return std::min(inputs, (inputs + threads * INPUTS - 1) / (threads * INPUTS) * threads);
 }
 
-// A part of the gradient of a kernel, of which `width` inputs from `begin` on; and, with the first one, that of the bias.
-void gradient_of_kernel(const Floats& x, const float* gradient, int64_t outputs, int64_t begin, int64_t width, float* kernel,
-                        float* bias) {
-  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], padded = vectors(outputs) * LANES;
-  bool ragged = outputs % LANES;  // rows are read and written in whole vectors
-  Scratch scratch(ROWS_AT_ONCE * (width + (ragged ? padded : 0)) + (ragged ? width * padded : 0) + padded);
-  float *left = scratch.take(ROWS_AT_ONCE * width), *right = scratch.take(ragged ? ROWS_AT_ONCE * padded : 0);
-  float *total = scratch.take(ragged ? width * padded : 0), *sums = scratch.take(padded);
-  std::fill(sums, sums + padded, 0.0f);
-  Rows<float> out{kernel + begin * outputs, outputs};
-  if (ragged) out = {total, padded};
-  for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
-    int64_t count = std::min(ROWS_AT_ONCE, rows - first);
-    for (int64_t row = 0; row < count; row++)
-      std::memcpy(left + row * width, x.typed_data() + (first + row) * inputs + begin, width * sizeof(float));
-    Rows<const float> given{gradient + first * outputs, outputs};
-    if (ragged) {
+// The gradient of a kernel that does not stay in the cache, x^T g.
+struct KernelGradient {
+  const float *x, *gradient;
+  int64_t rows, inputs, outputs;
+  int64_t padded = vectors(outputs) * LANES;
+
+  bool ragged() const { return padded > outputs; }  // rows of g are read, and those of the result written, in whole vectors
+  int64_t scratch_size(int64_t width) const { return ROWS_AT_ONCE * (width + (ragged() ? padded : 0)); }
+
+  // `width` rows of it from `begin` on. Before each tile, meanwhile(part, parts) is told how far it has come.
+  template <typename Meanwhile>
+  void work(int64_t begin, int64_t width, Rows<float> out, float* scratch, const Meanwhile& meanwhile) const {
+    int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
+    float *left = scratch, *right = scratch + ROWS_AT_ONCE * width;
+    for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+      int64_t count = std::min(ROWS_AT_ONCE, rows - first);
       for (int64_t row = 0; row < count; row++)
-        for (int64_t k = 0; k < padded; k += LANES)
-          store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
-      given = {right, padded};
+        std::memcpy(left + row * width, x + (first + row) * inputs + begin, width * sizeof(float));
+      Rows<const float> given{gradient + first * outputs, outputs};
+      if (ragged()) {
+        for (int64_t row = 0; row < count; row++)
+          for (int64_t k = 0; k < padded; k += LANES)
+            store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
+        given = {right, padded};
+      }
+      for (int64_t panel = 0; panel < panels; panel++) {
+        int64_t start = share(padded / LANES, panel, panels), wide = share(padded / LANES, panel + 1, panels) - start;
+        int64_t tiles = (width + HIGHEST_TILE[wide] - 1) / HIGHEST_TILE[wide];
+        for (int64_t tile = 0; tile < tiles; tile++) {
+          int64_t row = share(width, tile, tiles), high = share(width, tile + 1, tiles) - row;
+          if (first == 0) meanwhile(panel * tiles + tile, panels * tiles);
+          multiply<Contiguous::COLUMNS>({left + row, width}, {given.values + start * LANES, given.step}, high, count, wide,
+                                        {out.values + row * out.step + start * LANES, out.step}, first > 0);
+        }
+      }
     }
-    multiply<Contiguous::COLUMNS>({left, width}, given, width, count, padded / LANES, out, first > 0);
-    if (begin == 0)
-      for (int64_t row = 0; row < count; row++)
-        for (int64_t k = 0; k < padded; k += LANES) store(sums + k, load(sums + k) + load(given.values + row * given.step + k));
   }
-  if (ragged)
-    for (int64_t i = 0; i < width; i++)
-      std::memcpy(kernel + (begin + i) * outputs, total + i * padded, outputs * sizeof(float));
-  if (begin == 0) std::memcpy(bias, sums, outputs * sizeof(float));
+
+  // The same, where it has to be.
+  void work(int64_t begin, int64_t width, float* of_kernel) const {
+    Scratch memory(scratch_size(width) + (ragged() ? width * padded : 0));
+    float *scratch = memory.take(scratch_size(width)), *total = memory.take(ragged() ? width * padded : 0);
+    float* to = of_kernel + begin * outputs;
+    work(begin, width, ragged() ? Rows<float>{total, padded} : Rows<float>{to, outputs}, scratch, [](int64_t, int64_t) {});
+    for (int64_t row = 0; ragged() && row < width; row++)
+      std::memcpy(to + row * outputs, total + row * padded, outputs * sizeof(float));
+  }
+};
+
+// A part of the gradient in front of an activation, where there is a place for it, and of that of the bias.
+void undo(const Before& before, int64_t rows, int64_t outputs, int64_t part, int64_t parts, float* undone, float* of_bias) {
+  int64_t total = vectors(outputs), end = share(total, part + 1, parts) * LANES;
+  for (int64_t n = share(total, part, parts) * LANES; n < end; n += LANES) {
+    Vector sum{};
+    for (int64_t place = n, row = 0; row < rows; row++, place += outputs) {
+      Vector value = before.result ? before.at(place, outputs - n) : load(before.gradient + place, outputs - n);
+      if (undone) store(undone + place, value, outputs - n);
+      sum += value;
+    }
+    store(of_bias + n, sum, outputs - n);
+  }
 }
 
 // activated(x kernel + bias + more), of many rows; the kernel may be turned over.
@@ -185,7 +216,7 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, FloatsOut of_x,
                           FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool kept) {
   int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
-  int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads(), numbers = rows * outputs;
+  int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads();
   bool activated = result.element_count() > 0;
   Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, kept};
   if (stays_in_cache(rows, inputs, outputs)) {
@@ -201,19 +232,17 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
     return ffi::Error::Success();
   }
   const float* gradient = activated ? undone->typed_data() : given.typed_data();
+  KernelGradient of_matrix{x.typed_data(), gradient, rows, inputs, outputs};
   ByPanels back({gradient, rows, outputs, inputs, of_x->typed_data(), {}}, threads);
   int64_t ahead = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = ahead + slices;
   auto body = [&](int64_t phase, int64_t part) {
-    if (phase == 0 && activated) {
-      for (int64_t i = share(numbers, part, parts), end = share(numbers, part + 1, parts); i < end; i += LANES)
-        store(undone->typed_data() + i, before.at(i, end - i), end - i);
-      return;
-    }
+    if (phase == 0)
+      return undo(before, rows, outputs, part, parts, activated ? undone->typed_data() : nullptr, of_bias->typed_data());
     if (part < ahead) return back.work<true>(kernel.typed_data(), part);
     int64_t begin = share(inputs, part - ahead, slices), end = share(inputs, part - ahead + 1, slices);
-    gradient_of_kernel(x, gradient, outputs, begin, end - begin, of_kernel->typed_data(), of_bias->typed_data());
+    of_matrix.work(begin, end - begin, of_kernel->typed_data());
   };
-  parallel_phases(pool, activated ? 2 : 1, parts, body, threads);
+  parallel_phases(pool, 2, parts, body, threads);
   return ffi::Error::Success();
 }
 
@@ -221,6 +250,73 @@ LAMINA_HANDLER(dense_gradient, dense_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope").Attr<bool>("kept"));
+
+// The same without the gradient of the kernel, which is then worked out for itself from that in front of the activation.
+ffi::Error dense_back(ffi::ThreadPool pool, Floats kernel, Floats result, Floats given, FloatsOut of_x, FloatsOut of_bias,
+                      FloatsOut undone, float slope, bool kept) {
+  int64_t rows = given.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
+  bool further = of_x->element_count() > 0;
+  Before before{given.typed_data(), result.element_count() ? result.typed_data() : nullptr, slope, kept};
+  ByPanels back({undone->typed_data(), rows, outputs, inputs, of_x->typed_data(), {}}, pool.num_threads());
+  int64_t parts = further ? back.tasks() : pool.num_threads();
+  parallel_phases(pool, further ? 2 : 1, parts, [&](int64_t phase, int64_t part) {
+    if (phase == 1) return back.work<true>(kernel.typed_data(), part);
+    undo(before, rows, outputs, part, parts, undone->typed_data(), of_bias->typed_data());
+  });
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(dense_back, dense_back,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Attr<float>("slope").Attr<bool>("kept"));
+
+// The gradient of a kernel, x^T g.
+ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut of_kernel) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
+  KernelGradient product{x.typed_data(), gradient.typed_data(), rows, inputs, outputs};
+  int64_t parts = parts_of_kernel(inputs, pool.num_threads());
+  parallel_for(pool, parts, [&](int64_t part) {
+    int64_t begin = share(inputs, part, parts), end = share(inputs, part + 1, parts);
+    product.work(begin, end - begin, of_kernel->typed_data());
+  });
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(kernel_gradient, kernel_gradient,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
+
+// Adam's update of a kernel by that, which is not written out: what the update reads is asked for while it is worked out, in
+// the order in which it lies in memory, so that the processor sees what comes next.
+ffi::Error adam_of_kernel(ffi::ThreadPool pool, Floats rate, Floats x, Floats gradient, Floats value, Floats first,
+                          Floats second, FloatsOut next_value, FloatsOut next_first, FloatsOut next_second, float new_1,
+                          float new_2, float epsilon) {
+  int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = gradient.dimensions()[1];
+  KernelGradient product{x.typed_data(), gradient.typed_data(), rows, inputs, outputs};
+  Rule rule{*rate.typed_data(), new_1, new_2, epsilon};
+  int64_t parts = parts_of_kernel(inputs, pool.num_threads());
+  parallel_for(pool, parts, [&](int64_t part) {
+    int64_t begin = share(inputs, part, parts), width = share(inputs, part + 1, parts) - begin, place = begin * outputs;
+    Scratch memory(product.scratch_size(width) + width * product.padded);
+    float *scratch = memory.take(product.scratch_size(width)), *total = memory.take(width * product.padded);
+    auto meanwhile = [&](int64_t tile, int64_t tiles) {
+      for (const float* from : {value.typed_data(), first.typed_data(), second.typed_data()})
+        fetch(from + place, share(width * outputs, tile, tiles), share(width * outputs, tile + 1, tiles));
+    };
+    product.work(begin, width, {total, product.padded}, scratch, meanwhile);
+    for (int64_t row = 0; row < width; row++, place += outputs)
+      update({total + row * product.padded, value.typed_data() + place, first.typed_data() + place,
+              second.typed_data() + place, next_value->typed_data() + place, next_first->typed_data() + place,
+              next_second->typed_data() + place, outputs},
+             0, outputs, rule);
+  });
+  return ffi::Error::Success();
+}
+
+LAMINA_HANDLER(adam_of_kernel, adam_of_kernel,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                   .Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("new_1").Attr<float>("new_2").Attr<float>("epsilon"));
 
 }  // namespace
 }  // namespace lamina

@@ -90,13 +90,25 @@ inline Vector tanh(Vector x) {
   return clamped * (top / bottom);
 }
 
-// 1 / x, within a unit or two of the last place; of positive numbers that are neither tiny nor huge.
+// 1 / x, within a unit or two of the last place; of zero and infinity too.
 inline Vector inverse(Vector x) {
 #if defined(__AVX512F__)  // a division takes as long as all the rest of a GELU
   Vector near = reinterpret_cast<Vector>(_mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<__m512>(x)));
-  return near + near * (1.0f - x * near);
+  Vector nearer = near + near * (1.0f - x * near);
+  return nearer == nearer ? nearer : near;
 #else
   return 1.0f / x;
+#endif
+}
+
+// The root, within a unit or two of the last place; of zero and infinity too.
+inline Vector root(Vector x) {
+#if defined(__AVX512F__)  // the processor's own takes as long as all the rest of Adam's update but its division
+  Vector near = reinterpret_cast<Vector>(_mm512_maskz_rsqrt14_ps(0xffff, reinterpret_cast<__m512>(x))), close = x * near;
+  Vector closer = close + 0.5f * close * (1.0f - close * near);
+  return closer == closer ? closer : x;
+#else
+  return sqrt(x);
 #endif
 }
 

@@ -18,6 +18,7 @@ from lamina.kernels import (
     crossentropy,
     dense,
     embedding,
+    kernel_gradient,
     normalization,
     pooling,
 )
@@ -130,6 +131,12 @@ CASES = [
     (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False, "kept": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
     (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(577, 69), (69, 37), (577, 37), (577, 37)]),
     (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(530, 420), (420, 330), (0,), (530, 330)]),
+    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "kept": False}, [(331, 420), (70, 420), (70, 420)]),
+    (dense.DENSE_BACK, {"slope": 1.0, "back": False, "kept": False}, [(30, 21), (0,), (33, 21)]),
+    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "kept": True}, [(67, 83), (5, 83), (5, 83)]),
+    (kernel_gradient.KERNEL_GRADIENT, {}, [(70, 331), (70, 420)]),
+    (kernel_gradient.KERNEL_GRADIENT, {}, [(600, 5), (600, 64)]),
+    (kernel_gradient.KERNEL_GRADIENT, {}, [(3, 101), (3, 16)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(3, 5, 37), (37,), (37,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": False}, [(300, 8), (8,), (0,)]),
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
@@ -306,7 +313,7 @@ def test_the_update_of_adam_against_the_portable_form():
     second["vector"][:5] = gradients["vector"][:5] = 0  # nothing has moved yet
 
     def update(rate, *arrays):
-        return adam.adam(*arrays, rate, beta_1=0.8, beta_2=0.99, epsilon=1e-3)
+        return adam.adam(*arrays, rate, **SETTINGS)
 
     found = jax.jit(update)(0.05, gradients, values, first, second)
     with jax.enable_x64(True):
@@ -316,6 +323,74 @@ def test_the_update_of_adam_against_the_portable_form():
     assert [list(arrays) for arrays in found] == [sorted(shapes)] * 3
     for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(mine, true, rtol=1e-6, atol=1e-6)
+
+
+SETTINGS = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3}
+
+
+@NATIVE
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(40, 260, 300), (300, 97, 7), (3, 5, 64)])
+def test_the_update_of_a_kernel_with_its_gradient(rows, inputs, outputs):
+    rng = np.random.default_rng(0)
+    factors = [rng.normal(size=(rows, columns)).astype("float32") for columns in (inputs, outputs)]
+    value, first, second = (rng.normal(size=(inputs, outputs)).astype("float32") for _ in range(3))
+    second = np.square(second) + np.float32(0.1)  # near zero, a last place of the gradient would count for much
+    rate, arrays = np.float32(0.05), (*factors, value, first, second)
+    assert adam.ADAM_OF_KERNEL.is_native(rate, *arrays, **SETTINGS)
+    found = jax.jit(lambda *arrays: adam.ADAM_OF_KERNEL(*arrays, **SETTINGS))(rate, *arrays)
+    with jax.enable_x64(True):
+        exact = adam.ADAM_OF_KERNEL.portable(*[jnp.asarray(a, "float64") for a in (rate, *arrays)], **SETTINGS)
+    for mine, true in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, true, rtol=2e-6, atol=2e-6)
+
+
+def loss_and_kernels(scale):
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = dense.dense(x, kernel, jnp.zeros(kernel.shape[1]), slope=0.0)
+        return jnp.sum(jnp.square(x)) * scale
+
+    return loss, {"a": jnp.full((300, 256), 0.01), "b": jnp.full((256, 257), -0.02).at[::2].set(0.03)}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_kernel_whose_gradient_nobody_else_wants_is_updated_with_it(scale):
+    loss, kernels = loss_and_kernels(1 / scale)
+    x = jnp.sin(jnp.arange(33.0 * 300)).reshape(33, 300)
+
+    def step(kernels, x):
+        gradients = jax.grad(lambda kernels: loss(kernels.values(), x))(kernels)
+        if scale != 1:  # of what the optimizer is given, this is no longer the product
+            gradients = {name: gradient * scale for name, gradient in gradients.items()}
+        return adam.adam(gradients, kernels, kernels, kernels, 0.1, **SETTINGS)
+
+    program = str(jax.make_jaxpr(step)(kernels, x))
+    assert program.count("= adam_of_kernel[") == (2 if scale == 1 else 0)
+    found = jax.jit(step)(kernels, x)
+    text = jax.jit(step).lower(kernels, x).as_text()
+    if native.load().names and scale == 1:
+        assert "lamina.kernel_gradient" not in text
+    gradients = jax.grad(lambda kernels: loss(kernels.values(), x) * scale)(kernels)
+    exact = adam.adam(gradients, kernels, kernels, kernels, 0.1, **SETTINGS)
+    for mine, true in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(mine, true, rtol=1e-5, atol=1e-5)
+
+
+@NATIVE
+def test_roots_and_inverses_of_what_is_zero_or_not_finite():
+    def update(gradient, first, second, epsilon):
+        four = [jnp.full(20, number, "float32") for number in (gradient, 1.0, first, second)]
+        found = jax.jit(lambda *a: adam.ADAM(*a, beta_1=0.5, beta_2=0.5, epsilon=epsilon))(jnp.float32(1), *four)
+        np.testing.assert_array_equal(found[0], found[0][0])
+        return float(found[0][0])
+
+    assert update(0.0, 0.0, 0.0, 1e-7) == 1
+    assert update(1e20, 1.0, 1.0, 1e-7) == 1  # its square is infinite
+    assert update(1.0, 1.0, 1.0, 0.0) == 0
+    assert update(2.0, 0.0, 0.0, 0.0) == pytest.approx(1 - 2**-0.5, rel=1e-6)
+    assert update(1.0, 1.0, 0.0, 1e-7) == pytest.approx(1 - 2**0.5, rel=1e-6)
+    assert update(0.0, 1.0, 0.0, 0.0) == -np.inf
+    assert np.isnan(update(np.nan, 1.0, 1.0, 1e-7))
 
 
 @NATIVE
