@@ -22,6 +22,8 @@ Arrays = tuple[Array, ...]
 WEIGHTS_A_STEP = 2**14
 #: the numbers in the widest vector of any processor
 WIDEST_VECTOR = 16
+#: from so many units, and so many products of two numbers, on, tiles of bfloat16 are faster than the same numbers in float32
+MANY_UNITS, LARGE = 16, 1 << 20
 
 
 class _Cell(NamedTuple):
@@ -272,7 +274,8 @@ def _native_gradients(
 def _half_supports(
     x: Any, numbers: Any, kernel: Any, bias: Any, recurrent_kernel: Any, *arrays: Any, **settings: Any
 ) -> bool:
-    return True
+    (batch, steps), weights, units = _places(x, numbers), kernel.size + recurrent_kernel.size, recurrent_kernel.shape[0]
+    return units >= MANY_UNITS and batch * steps * weights >= LARGE
 
 
 def _half_loop(

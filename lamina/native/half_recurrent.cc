@@ -269,13 +269,14 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   int64_t products = s.depth() * gate_blocks, vectors_of_bias = of_bias ? s.panels() * SIDE / LANES : 0;
 
   int64_t state_size = s.unit_blocks * gate_blocks * 2 * TILE, input_size = of_x ? s.input_blocks * gate_blocks * 2 * TILE : 0;
-  int64_t right_size = s.panels() * blocks(most) * 2 * TILE, floats = 2 * high * padded + products * SIDE * SIDE + s.panels() * SIDE;
-  HalfScratch shared(state_size + input_size + right_size + blocks(most) * SIDE * s.gates_step() + most * s.left_step() +
-                     s.depth() * SIDE * turned_step + 2 * floats, true);
+  int64_t right_size = s.panels() * blocks(most) * 2 * TILE, turned_size = s.depth() * SIDE * turned_step;
+  int64_t gates_size = blocks(most) * SIDE * s.gates_step(), left_size = most * s.left_step();
+  int64_t floats = 2 * high * padded + products * SIDE * SIDE + s.panels() * SIDE;
+  HalfScratch shared(state_size + input_size + right_size + turned_size + gates_size + left_size + 2 * floats, true);
   Half *of_state = shared.take(state_size), *of_input = shared.take(input_size);  // the kernels, turned over
-  Half *right = shared.take(right_size), *turned = shared.take(s.depth() * SIDE * turned_step);
-  Chunk chunk{shared.scratch.take(high * padded), shared.scratch.take(high * padded), shared.take(blocks(most) * SIDE * s.gates_step()),
-              shared.take(most * s.left_step())};
+  Half *right = shared.take(right_size), *turned = shared.take(turned_size);
+  Chunk chunk{shared.scratch.take(high * padded), shared.scratch.take(high * padded), shared.take(gates_size),
+              shared.take(left_size)};
   float *totals = shared.scratch.take(products * SIDE * SIDE), *bias_totals = shared.scratch.take(s.panels() * SIDE);
 
   auto prepare = [&](int64_t part) {
@@ -304,7 +305,8 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   };
   auto turn = [&](const Tiles& tiles, int64_t block, int64_t begin, int64_t end) {
     int64_t terms = (end - begin) * high;
-    Matrix gradients{chunk.gates, terms, s.panels() * SIDE, s.gates_step()}, left{chunk.left, terms, s.depth() * SIDE, s.left_step()};
+    Matrix gradients{chunk.gates, terms, s.panels() * SIDE, s.gates_step()};
+    Matrix left{chunk.left, terms, s.depth() * SIDE, s.left_step()};
     for (int64_t panel = 0; panel < s.panels(); panel++)
       gradients.pack(block * SIDE, panel * SIDE, right + (panel * blocks(most) + block) * 2 * TILE);
     for (int64_t i = 0; i < s.depth(); i++)
@@ -323,7 +325,8 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   auto add_product = [&](const Tiles& tiles, int64_t i, int64_t begin, int64_t end) {
     int64_t of_left = i / gate_blocks, place = i % gate_blocks / s.unit_blocks, column = i % s.unit_blocks * SIDE;
     bool is_input = of_left < s.input_blocks;
-    int64_t gate = is_input ? s.gate_of_input(place) : place, panel = i % gate_blocks + (is_input ? 0 : s.SPLITS * s.unit_blocks);
+    int64_t gate = is_input ? s.gate_of_input(place) : place;
+    int64_t panel = i % gate_blocks + (is_input ? 0 : s.SPLITS * s.unit_blocks);
     alignas(64) float sums[SIDE * SIDE];
     tiles.multiply(turned + of_left * SIDE * turned_step, turned_step, right + panel * blocks(most) * 2 * TILE,
                    blocks((end - begin) * high), sums);
