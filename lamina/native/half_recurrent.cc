@@ -56,12 +56,6 @@ struct Network : Places {
   }
 };
 
-// Numbers as a row that is filled up with zeros.
-void fill_row(const Half* from, int64_t count, int64_t padded, Half* to) {
-  std::copy_n(from, count, to);
-  std::fill(to + count, to + padded, Half{});
-}
-
 // States of an example, or their gradients, as a row of float32 that is filled up; and back.
 void take(const Half* states, int64_t count, int64_t padded, float* to) {
   for (int64_t n = 0; n < padded; n += LANES) store(to + n, load(states + n, count - n));
@@ -69,6 +63,26 @@ void take(const Half* states, int64_t count, int64_t padded, float* to) {
 
 void give(const float* from, int64_t count, Half* states) {
   for (int64_t n = 0; n < count; n += LANES) store(states + n, load(from + n), count - n);
+}
+
+// Pairs of rows, `step` apart, in a panel of a right factor, from a place of its depth on.
+void pack_pairs(const Half* rows, int64_t count, int64_t step, int64_t place, Half* panel) {
+  for (int64_t i = 0; i < count; i += 2, place += 2)
+    for (int64_t n = 0; n < SIDE; n += LANES) {
+      Words both = words(rows + i * step + n, LANES) | words(rows + (i + 1) * step + n, LANES) << 16;
+      std::memcpy(panel + place / SIDE * 2 * TILE + n / LANES * TILE + place % SIDE * LANES, &both, sizeof(both));
+    }
+}
+
+// SIDE columns of SIDE rows, of which some are there, as rows, `to_step` apart; zeros for others, and for rows that are null.
+void turn_rows(const Half* const* rows, int64_t column, int64_t count, Half* to, int64_t to_step) {
+  for (int64_t n = 0; n < SIDE; n += LANES) {
+    auto numbers = [&](int64_t i) { return rows[i] ? words(rows[i] + column + n, count - n) : Words{}; };
+    Square square;
+    for (int64_t i = 0; i < LANES; i++) square[i] = reinterpret_cast<Vector>(numbers(2 * i) | numbers(2 * i + 1) << 16);
+    transpose(square);
+    for (int64_t i = 0; i < LANES; i++) std::memcpy(to + (n + i) * to_step, &square[i], sizeof(Vector));
+  }
 }
 
 struct Forward {
@@ -186,37 +200,39 @@ struct Backward {
   const Half *x, *h, *c, *outputs, *gates, *kept;
   const bool* mask;
   const Half* outputs_gradient;
+  Half* x_gradient;
+
+  template <class Cell>
+  const Half* state_before(const Network<Cell>& s, int64_t example, int64_t step) const {
+    return step ? outputs + s.shown(example, step - 1) * s.units : h + example * s.units;
+  }
 };
 
-// Where the gradients of some steps are: those of states, (examples, units), go from step to step; those of gates, (terms,
-// gates), are written, and the rows of input and state that the gates were products of.
-struct Chunk {
+// What goes back from step to step: the gradients of the states, (examples, units). `input` and `state` are the kernels, turned
+// over. The gradients of the gates, a right factor of `depth` blocks for each panel, are written.
+struct Back {
   float *h, *c;
-  Half *gates, *left;
+  const Half *input, *state;
+  Half* right;
+  int64_t depth;
 };
 
-// The gradients of a step of `2 * half` examples, which begin at `row` of a chunk.
+// The gradients of a step of `2 * half` examples, whose gates begin at `term` of the right factor. There is room in `work` for
+// a row of gates for each.
 template <class Cell>
-void step_back(const Network<Cell>& s, const Backward& b, const Chunk& to, const Half* packed, const Tiles& tiles, int64_t step,
-               int64_t first, int64_t half, int64_t row) {
+void step_back(const Network<Cell>& s, const Backward& b, const Back& to, const Tiles& tiles, int64_t step, int64_t first,
+               int64_t half, int64_t term, Half* work) {
   constexpr int64_t GATES = s.GATES;
-  int64_t rows = 2 * half, units = s.units, padded = s.padded_units(), depth = GATES * s.unit_blocks;
-  Half *gates_of_step = to.gates + row * s.gates_step(), *left_of_step = to.left + row * s.left_step();
-  for (int64_t i = 0; i < rows; i++) {
+  int64_t rows = 2 * half, count = std::min(rows, s.batch - first), units = s.units, padded = s.padded_units();
+  int64_t depth = GATES * s.unit_blocks;
+  for (int64_t i = 0; i < count; i++) {
     int64_t example = first + i, term = s.term(example, step);
-    Half *of_gates = gates_of_step + i * s.gates_step(), *left = left_of_step + i * s.left_step();
-    if (example >= s.batch) {
-      std::fill_n(of_gates, s.gates_step(), Half{});
-      std::fill_n(left, s.left_step(), Half{});
-      continue;
-    }
+    Half* of_gates = work + i * s.gates_step();
     bool skipped = b.mask && !b.mask[s.given(example, step)];
     const Half* shown = b.outputs_gradient ? b.outputs_gradient + s.shown(example, step) * units : nullptr;
-    const Half* h_before = step ? b.outputs + s.shown(example, step - 1) * units : b.h + example * units;
+    const Half* h_before = b.state_before(s, example, step);
     const Half* c_before = step ? b.kept + (term - s.batch) * units : b.c + example * units;
     const Half *kept_gates = b.gates + term * s.columns(), *kept_rest = b.kept + term * units;
-    fill_row(b.x + s.given(example, step) * s.features, s.features, s.padded_features(), left);
-    fill_row(h_before, units, padded, left + s.padded_features());
     for (int64_t unit = 0; unit < padded; unit += LANES) {
       int64_t valid = units - unit;
       float *h = to.h + example * padded + unit, *c = to.c + example * padded + unit;
@@ -238,21 +254,27 @@ void step_back(const Network<Cell>& s, const Backward& b, const Chunk& to, const
       if (Cell::HAS_C) store(c, gradient.c);
     }
   }
+  for (int64_t panel = 0; panel < s.panels(); panel++)
+    pack_pairs(work + panel * SIDE, rows, s.gates_step(), term, to.right + panel * to.depth * 2 * TILE);
   alignas(64) float sums[SIDE * SIDE];
   for (int64_t block = 0; block < s.unit_blocks; block++) {
-    const Half* left = gates_of_step + s.place_of_state(0) * padded;
-    tiles.multiply(left, s.gates_step(), packed + block * depth * 2 * TILE, depth, sums);
-    each_vector(sums, first, std::min(s.batch, first + rows), block * SIDE, padded,
-                [&](int64_t example, int64_t unit, int64_t, Vector value) {
-                  float* h = to.h + example * padded + unit;
-                  store(h, load(h) + value);
-                });
+    tiles.multiply(work + s.place_of_state(0) * padded, s.gates_step(), to.state + block * depth * 2 * TILE, depth, sums);
+    each_vector(sums, 0, count, block * SIDE, padded, [&](int64_t i, int64_t unit, int64_t, Vector value) {
+      float* h = to.h + (first + i) * padded + unit;
+      store(h, load(h) + value);
+    });
+  }
+  for (int64_t block = 0; b.x_gradient && block < s.input_blocks; block++) {
+    tiles.multiply(work, s.gates_step(), to.input + block * depth * 2 * TILE, depth, sums);
+    each_vector(sums, 0, count, block * SIDE, s.features, [&](int64_t i, int64_t n, int64_t valid, Vector value) {
+      store(b.x_gradient + s.given(first + i, step) * s.features + n, value, valid);
+    });
   }
 }
 
-// The steps are gone back in chunks. Of each, when the gradients of its gates are there, those of its inputs are worked out,
-// and what it adds to the gradients of the kernels, whose left factor is turned over: each number is summed up in one order,
-// so that it does not depend on the number of threads.
+// The steps are gone back in chunks. When the gradients of its gates are there, what a chunk adds to the gradients of the kernels
+// is worked out, from its inputs and states, turned over: each number is summed up in one order, so that it does not depend on
+// the number of threads.
 template <class Cell>
 ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurrent_kernel, Booleans mask, Halves h, Halves c,
                     Halves outputs, Halves gates, Halves kept, Halves outputs_gradient, Halves last_h_gradient,
@@ -260,75 +282,81 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
                     HalvesOut recurrent_kernel_gradient, HalvesOut h_gradient, HalvesOut c_gradient, bool go_backwards) {
   Network<Cell> s(x, h, go_backwards);
   Backward b{x.typed_data(), h.typed_data(), pointer(c), outputs.typed_data(), gates.typed_data(), pointer(kept),
-             pointer(mask), pointer(outputs_gradient)};
-  Half *of_x = pointer(*x_gradient), *of_bias = pointer(*bias_gradient);
+             pointer(mask), pointer(outputs_gradient), pointer(*x_gradient)};
+  Half* of_bias = pointer(*bias_gradient);
+  // a chunk has so many terms at most, pairs of examples for each step; they are the depth of the products
   int64_t padded = s.padded_units(), high = 2 * s.pairs(), gate_blocks = s.GATES * s.unit_blocks;
-  int64_t most_steps = std::clamp<int64_t>(TERMS / high, 1, s.steps), most = most_steps * high;
-  int64_t chunks = (s.steps + most_steps - 1) / most_steps, turned_step = (blocks(most) + 1) * SIDE;
+  int64_t most_steps = std::clamp<int64_t>(TERMS / high, 1, s.steps), depth = blocks(most_steps * high);
+  int64_t chunks = (s.steps + most_steps - 1) / most_steps, turned_step = (depth + 1) * SIDE;
   int64_t threads = pool.num_threads(), example_blocks = s.example_blocks(threads), parts = TASKS * threads;
   int64_t products = s.depth() * gate_blocks, vectors_of_bias = of_bias ? s.panels() * SIDE / LANES : 0;
 
-  int64_t state_size = s.unit_blocks * gate_blocks * 2 * TILE, input_size = of_x ? s.input_blocks * gate_blocks * 2 * TILE : 0;
-  int64_t right_size = s.panels() * blocks(most) * 2 * TILE, turned_size = s.depth() * SIDE * turned_step;
-  int64_t gates_size = blocks(most) * SIDE * s.gates_step(), left_size = most * s.left_step();
+  int64_t state_size = s.unit_blocks * gate_blocks * 2 * TILE;
+  int64_t input_size = b.x_gradient ? s.input_blocks * gate_blocks * 2 * TILE : 0;
+  int64_t right_size = s.panels() * depth * 2 * TILE, turned_size = s.depth() * SIDE * turned_step;
   int64_t floats = 2 * high * padded + products * SIDE * SIDE + s.panels() * SIDE;
-  HalfScratch shared(state_size + input_size + right_size + turned_size + gates_size + left_size + 2 * floats, true);
-  Half *of_state = shared.take(state_size), *of_input = shared.take(input_size);  // the kernels, turned over
+  HalfScratch shared(state_size + input_size + right_size + turned_size + 2 * floats, true);
+  Half *of_state = shared.take(state_size), *of_input = shared.take(input_size);
   Half *right = shared.take(right_size), *turned = shared.take(turned_size);
-  Chunk chunk{shared.scratch.take(high * padded), shared.scratch.take(high * padded), shared.take(gates_size),
-              shared.take(left_size)};
   float *totals = shared.scratch.take(products * SIDE * SIDE), *bias_totals = shared.scratch.take(s.panels() * SIDE);
+  Back back{shared.scratch.take(high * padded), shared.scratch.take(high * padded), of_input, of_state, right, depth};
 
   auto prepare = [&](int64_t part) {
     for (int64_t i = part; i < s.depth() * gate_blocks; i += parts) {
       int64_t panel = i / gate_blocks, k = i % gate_blocks, gate = k / s.unit_blocks, column = k % s.unit_blocks * SIDE;
       if (panel < s.unit_blocks)
         s.of_gate(recurrent_kernel, gate).pack_turned(panel * SIDE, column, of_state + i * 2 * TILE);
-      else if (of_x)
+      else if (b.x_gradient)
         s.of_gate(kernel, s.gate_of_input(gate)).pack_turned((panel - s.unit_blocks) * SIDE, column,
                                                              of_input + (i - s.unit_blocks * gate_blocks) * 2 * TILE);
     }
     for (int64_t example = share(s.batch, part, parts); example < share(s.batch, part + 1, parts); example++) {
-      take(last_h_gradient.typed_data() + example * s.units, s.units, padded, chunk.h + example * padded);
-      if (Cell::HAS_C) take(last_c_gradient.typed_data() + example * s.units, s.units, padded, chunk.c + example * padded);
+      take(last_h_gradient.typed_data() + example * s.units, s.units, padded, back.h + example * padded);
+      if (Cell::HAS_C) take(last_c_gradient.typed_data() + example * s.units, s.units, padded, back.c + example * padded);
     }
   };
   auto go_back = [&](int64_t block, int64_t begin, int64_t end) {
     int64_t pair = share(s.pairs(), block, example_blocks), half = share(s.pairs(), block + 1, example_blocks) - pair;
+    HalfScratch scratch(2 * half * s.gates_step(), false);
+    Half* work = scratch.take(2 * half * s.gates_step());
+    std::fill_n(work, 2 * half * s.gates_step(), Half{});
     Tiles tiles(half);
     for (int64_t step = end - 1; step >= begin; step--)
-      step_back(s, b, chunk, of_state, tiles, step, 2 * pair, half, (step - begin) * high + 2 * pair);
+      step_back(s, b, back, tiles, step, 2 * pair, half, (step - begin) * high + 2 * pair, work);
     for (int64_t example = 2 * pair; begin == 0 && example < std::min(2 * (pair + half), s.batch); example++) {
-      give(chunk.h + example * padded, s.units, h_gradient->typed_data() + example * s.units);
-      if (Cell::HAS_C) give(chunk.c + example * padded, s.units, c_gradient->typed_data() + example * s.units);
+      give(back.h + example * padded, s.units, h_gradient->typed_data() + example * s.units);
+      if (Cell::HAS_C) give(back.c + example * padded, s.units, c_gradient->typed_data() + example * s.units);
     }
   };
-  auto turn = [&](const Tiles& tiles, int64_t block, int64_t begin, int64_t end) {
-    int64_t terms = (end - begin) * high;
-    Matrix gradients{chunk.gates, terms, s.panels() * SIDE, s.gates_step()};
-    Matrix left{chunk.left, terms, s.depth() * SIDE, s.left_step()};
-    for (int64_t panel = 0; panel < s.panels(); panel++)
-      gradients.pack(block * SIDE, panel * SIDE, right + (panel * blocks(most) + block) * 2 * TILE);
-    for (int64_t i = 0; i < s.depth(); i++)
-      left.turn(block * SIDE, i * SIDE, turned + i * SIDE * turned_step + block * SIDE, turned_step);
-    alignas(64) float sums[SIDE * SIDE];
-    for (int64_t panel = 0; of_x && panel < s.input_blocks; panel++) {
-      tiles.multiply(chunk.gates + block * SIDE * s.gates_step(), s.gates_step(), of_input + panel * gate_blocks * 2 * TILE,
-                     gate_blocks, sums);
-      each_vector(sums, block * SIDE, terms, panel * SIDE, s.features, [&](int64_t term, int64_t n, int64_t count, Vector value) {
-        int64_t example = term % high;
-        if (example < s.batch) store(of_x + s.given(example, begin + term / high) * s.features + n, value, count);
-      });
+  // Inputs and states of a block of terms as columns; zeros for terms that are not there, and for their gates.
+  auto turn = [&](int64_t block, int64_t begin, int64_t terms) {
+    const Half *inputs[SIDE], *states[SIDE];
+    for (int64_t i = 0; i < SIDE; i++) {
+      int64_t term = block * SIDE + i, step = begin + term / high, example = term % high;
+      bool is_there = term < terms && example < s.batch;
+      inputs[i] = is_there ? b.x + s.given(example, step) * s.features : nullptr;
+      states[i] = is_there ? b.state_before(s, example, step) : nullptr;
+    }
+    Half* to = turned + block * SIDE;
+    for (int64_t i = 0; i < s.depth(); i++) {
+      bool is_input = i < s.input_blocks;
+      int64_t column = (is_input ? i : i - s.input_blocks) * SIDE;
+      turn_rows(is_input ? inputs : states, column, (is_input ? s.features : s.units) - column, to + i * SIDE * turned_step,
+                turned_step);
+    }
+    for (int64_t tile = 0, there = terms - block * SIDE; there < SIDE && tile < 2 * s.panels(); tile++) {
+      Half* of_gates = right + (tile / 2 * depth + block) * 2 * TILE + tile % 2 * TILE;
+      std::fill(of_gates + there * LANES, of_gates + TILE, Half{});
     }
   };
   // One block of the gradient of a kernel.
   auto add_product = [&](const Tiles& tiles, int64_t i, int64_t begin, int64_t end) {
-    int64_t of_left = i / gate_blocks, place = i % gate_blocks / s.unit_blocks, column = i % s.unit_blocks * SIDE;
+    int64_t panel = i / s.depth(), of_left = i % s.depth(), place = panel / s.unit_blocks, column = panel % s.unit_blocks * SIDE;
     bool is_input = of_left < s.input_blocks;
     int64_t gate = is_input ? s.gate_of_input(place) : place;
-    int64_t panel = i % gate_blocks + (is_input ? 0 : s.SPLITS * s.unit_blocks);
+    if (!is_input) panel += s.SPLITS * s.unit_blocks;
     alignas(64) float sums[SIDE * SIDE];
-    tiles.multiply(turned + of_left * SIDE * turned_step, turned_step, right + panel * blocks(most) * 2 * TILE,
+    tiles.multiply(turned + of_left * SIDE * turned_step, turned_step, right + panel * depth * 2 * TILE,
                    blocks((end - begin) * high), sums);
     float* total = totals + i * SIDE * SIDE;
     for (int64_t n = 0; n < SIDE * SIDE; n += LANES) {
@@ -343,10 +371,14 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   };
   auto add_biases = [&](int64_t i, int64_t begin, int64_t end) {
     int64_t place = i * LANES / padded, unit = i * LANES % padded;
+    const Half* from = right + i / 2 * depth * 2 * TILE + i % 2 * TILE;
     float* total = bias_totals + i * LANES;
     Vector sum = end < s.steps ? load(total) : Vector{};
-    for (int64_t term = 0; term < (end - begin) * high; term++)
-      sum += load(chunk.gates + term * s.gates_step() + i * LANES, LANES);
+    for (int64_t term = 0; term < (end - begin) * high; term += 2) {
+      Words both;
+      std::memcpy(&both, from + term / SIDE * 2 * TILE + term % SIDE * LANES, sizeof(both));
+      sum += reinterpret_cast<Vector>(both << 16) + reinterpret_cast<Vector>(both & 0xffff0000);
+    }
     store(total, sum);
     if (begin > 0) return;
     if (place < s.GATES) store(of_bias + s.gate_of_input(place) * s.units + unit, sum, s.units - unit);
@@ -357,15 +389,16 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   parallel_phases(pool, 1 + 3 * chunks, parts, [&](int64_t phase, int64_t part) {
     if (phase == 0) return prepare(part);
     int64_t number = chunks - 1 - (phase - 1) / 3, begin = number * most_steps, end = std::min(begin + most_steps, s.steps);
+    int64_t terms = (end - begin) * high;
     if ((phase - 1) % 3 == 0) {
       for (int64_t block = part; block < example_blocks; block += parts) go_back(block, begin, end);
       return;
     }
-    Tiles tiles;
     if ((phase - 1) % 3 == 1) {
-      for (int64_t block = part; block < blocks((end - begin) * high); block += parts) turn(tiles, block, begin, end);
+      for (int64_t block = part; block < blocks(terms); block += parts) turn(block, begin, terms);
       return;
     }
+    Tiles tiles;
     for (int64_t i = share(products, part, parts); i < share(products, part + 1, parts); i++) add_product(tiles, i, begin, end);
     for (int64_t i = part; i < vectors_of_bias; i += parts) add_biases(i, begin, end);
   });
