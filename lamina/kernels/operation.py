@@ -30,8 +30,8 @@ class Operation:
         multiple: whether it gives a tuple of arrays rather than an array.
         native: the same by kernels in C++; called when lowered for a CPU.
         targets: the kernels it needs, by their names in ``lamina/native``.
-        half: the native form for arrays that are all bfloat16, if there is one: some processors multiply such numbers
-            faster. Without it they are computed in float32.
+        half: the native form for arrays that are all bfloat16, but for those of whole numbers and truth values, if there
+            is one: some processors multiply such numbers faster. Without it they are computed in float32.
         half_targets: the kernels that ``half`` needs.
         half_supports: whether it can do what it is asked to; asked only where ``supports`` holds.
         supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
@@ -104,7 +104,7 @@ class Operation:
         return (
             self.half is not None
             and native.load().names.issuperset(self.half_targets)
-            and all(array.dtype == jnp.bfloat16 for array in arrays)
+            and all(array.dtype == jnp.bfloat16 for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
             and (self.half_supports is None or self.half_supports(*arrays, **settings))
         )
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina.core.typing import Array
+from lamina.kernels.embedding import EMBEDDING_GRADIENT
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.recurrent_gates import States, gru_gates, gru_reset_before_step, lstm_gates, simple_rnn_gates
 
@@ -21,6 +22,8 @@ Arrays = tuple[Array, ...]
 WEIGHTS_A_STEP = 2**14
 #: the numbers in the widest vector of any processor
 WIDEST_VECTOR = 16
+#: from so many units, and so many products of two numbers, on, tiles of bfloat16 are faster than the same numbers in float32
+MANY_UNITS, LARGE = 16, 1 << 20
 
 
 class _Cell(NamedTuple):
@@ -268,13 +271,68 @@ def _native_gradients(
     return tuple(found[2 : 6 + count])
 
 
+def _half_supports(
+    x: Any, numbers: Any, kernel: Any, bias: Any, recurrent_kernel: Any, *arrays: Any, **settings: Any
+) -> bool:
+    (batch, steps), weights, units = _places(x, numbers), kernel.size + recurrent_kernel.size, recurrent_kernel.shape[0]
+    return units >= MANY_UNITS and batch * steps * weights >= LARGE
+
+
+def _half_loop(
+    *arrays: Array, cell: str, go_backwards: bool, return_sequences: bool = True, keeps: bool = False
+) -> Arrays:
+    x, numbers, kernel, bias, recurrent_kernel, mask, *states = arrays
+    x = _inputs(x, numbers)
+    (batch, steps), units = x.shape[:2], states[0].shape[-1]
+    shapes = [
+        (batch, steps, units) if return_sequences else (0,),
+        *(state.shape for state in _two(states)),
+        (steps, batch, kernel.shape[-1]) if keeps else (0,),
+        (steps, batch, 0 if cell == "simple_rnn" else units) if keeps else (0,),
+    ]
+    given = (x, kernel, bias, recurrent_kernel, mask, *_two(states))
+    outputs, h, c, *kept = call(f"half_{cell}_forward", _halves(shapes), *given, go_backwards=go_backwards)
+    return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept) if keeps else ())
+
+
+def _half_gradients(
+    x: Array,
+    numbers: Array,
+    kernel: Array,
+    bias: Array,
+    recurrent_kernel: Array,
+    mask: Array,
+    outputs: Array,
+    gates: Array,
+    kept: Array,
+    outputs_gradient: Array,
+    *states: Array,
+    cell: str,
+    go_backwards: bool,
+    wants_input: bool,
+) -> Arrays:
+    count, sequences = len(states) // 2, _inputs(x, numbers)
+    first, last = _two(states[:count]), _two(states[count:])
+    arrays = (sequences, kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
+    input_shape = sequences.shape if wants_input else (0,)
+    shapes = [input_shape, kernel.shape, bias.shape, recurrent_kernel.shape, *(state.shape for state in first)]
+    of_input, *found = call(f"half_{cell}_backward", _halves(shapes), *arrays, go_backwards=go_backwards)
+    if wants_input and x.ndim == 2:
+        of_input = EMBEDDING_GRADIENT(numbers, of_input, rows=len(x))
+    return (of_input, *found[: 3 + count])
+
+
+def _halves(shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
+
+
 def _floats(shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
 
 
 def _two(states: Sequence[Array]) -> Arrays:
     """The states as the kernels take them: always two, the second one empty where there is none."""
-    return (*states, jnp.zeros(0, "float32"))[:2]
+    return (*states, jnp.zeros(0, states[0].dtype))[:2]
 
 
 def _forward(*arrays: Any, return_sequences: bool, **settings: Any) -> tuple[Arrays, Arrays]:
@@ -302,12 +360,17 @@ _NATIVE: dict[str, Any] = {
     "multiple": True,
     "targets": [f"{cell}_{way}" for cell in _CELLS for way in ("forward", "backward")],
     "supports": _native_supports,
+    "half_targets": [f"half_{cell}_{way}" for cell in _CELLS for way in ("forward", "backward")],
+    "half_supports": _half_supports,
 }
 FORWARD = Operation(
     "recurrence_forward",
     functools.partial(loop, keeps=True),
     native=functools.partial(_native_loop, keeps=True),
+    half=functools.partial(_half_loop, keeps=True),
     **_NATIVE,
 )
-BACKWARD = Operation("recurrence_backward", _gradients, native=_native_gradients, **_NATIVE)
-RECURRENCE = Operation("recurrence", loop, native=_native_loop, forward=_forward, backward=_backward, **_NATIVE)
+BACKWARD = Operation("recurrence_backward", _gradients, native=_native_gradients, half=_half_gradients, **_NATIVE)
+RECURRENCE = Operation(
+    "recurrence", loop, native=_native_loop, half=_half_loop, forward=_forward, backward=_backward, **_NATIVE
+)

@@ -14,14 +14,6 @@ constexpr int64_t TASKS = 8;
 
 const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
 
-// Calls body(row, column, count, vector of sums) for what is there of a block of sums.
-template <typename Body>
-void each_vector(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns, const Body& body) {
-  for (int64_t i = 0; i < std::min(SIDE, rows - row); i++)
-    for (int64_t n = 0; n < std::min(SIDE, columns - column); n += LANES)
-      body(row + i, column + n, columns - column - n, load(sums + i * SIDE + n));
-}
-
 // activated(x kernel + bias + more); GELU of it, if there are places for its slopes.
 void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, const Half* bias, const Half* more, float slope,
            Half* out, Half* slopes) {

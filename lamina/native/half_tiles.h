@@ -30,21 +30,22 @@ inline bool has_tiles() {
   return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
 }
 
-// The tiles of this thread, as long as this lives: all of 16 rows of 64 bytes.
+// The tiles of this thread, as long as this lives: all of 16 rows of 64 bytes, or the left ones and those of sums of fewer rows.
 class Tiles {
  public:
-  Tiles() {
+  explicit Tiles(int64_t rows = LANES) : rows_(rows) {
     struct alignas(64) {
       uint8_t palette = 1, start = 0, reserved[14] = {};
       uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     } shape;
+    std::fill_n(shape.rows, 6, static_cast<uint8_t>(rows));
     asm volatile("ldtilecfg %0" ::"m"(shape));
   }
   ~Tiles() { asm volatile("tilerelease"); }
   Tiles(const Tiles&) = delete;
 
-  // The sums of a block, (SIDE, SIDE): SIDE rows, `step` apart, times a panel of the right matrix, of so many blocks of depth.
+  // The sums of a block, (2 rows, SIDE): those rows, `step` apart, times a panel of the right matrix, of so many blocks of depth.
   void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums) const {
     int64_t bytes = step * sizeof(Half), line = 64, row = SIDE * sizeof(float);
     asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
@@ -53,15 +54,26 @@ class Tiles {
           "tileloadd (%0,%4,1), %%tmm4\n\ttileloadd (%2,%5,1), %%tmm6\n\ttileloadd (%3,%5,1), %%tmm7\n\t"
           "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttileloadd (%1,%4,1), %%tmm5\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
           "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::"r"(left),
-          "r"(left + LANES * step), "r"(right), "r"(right + TILE), "r"(bytes), "r"(line)
+          "r"(left + rows_ * step), "r"(right), "r"(right + TILE), "r"(bytes), "r"(line)
           : "memory");
     asm volatile(
         "tilestored %%tmm0, (%0,%4,1)\n\ttilestored %%tmm1, (%1,%4,1)\n\ttilestored %%tmm2, (%2,%4,1)\n\t"
         "tilestored %%tmm3, (%3,%4,1)" ::"r"(sums),
-        "r"(sums + LANES), "r"(sums + LANES * SIDE), "r"(sums + LANES * SIDE + LANES), "r"(row)
+        "r"(sums + LANES), "r"(sums + rows_ * SIDE), "r"(sums + rows_ * SIDE + LANES), "r"(row)
         : "memory");
   }
+
+ private:
+  int64_t rows_;
 };
+
+// Calls body(row, column, count, vector of sums) for what is there of a block of sums.
+template <typename Body>
+void each_vector(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns, const Body& body) {
+  for (int64_t i = 0; i < std::min(SIDE, rows - row); i++)
+    for (int64_t n = 0; n < std::min(SIDE, columns - column); n += LANES)
+      body(row + i, column + n, columns - column - n, load(sums + i * SIDE + n));
+}
 
 // A matrix of halves in memory, of which `rows` and `columns` are there; zeros stand for the others.
 struct Matrix {

@@ -17,8 +17,6 @@
 namespace lamina {
 namespace {
 
-using Booleans = ffi::Buffer<ffi::PRED>;
-
 // At most so many examples are run at once. Where they are few, the input of several steps is projected at once, so
 // many rows of it. Gradients of the kernels are summed from so many steps of examples at once.
 constexpr int64_t EXAMPLES = 64, ROWS_AT_ONCE = 32, TERMS = 128;
@@ -75,12 +73,6 @@ Panels padded_kernel(const float* kernel, int64_t rows, const Sizes& s) {
     panels.set(i, row.data(), 1);
   }
   return panels;
-}
-
-// Null where a buffer is empty: where there is no mask, and where something is not wanted.
-template <class Buffer>
-auto pointer(Buffer& buffer) {
-  return buffer.element_count() ? buffer.typed_data() : nullptr;
 }
 
 struct Forward {

@@ -10,6 +10,13 @@
 namespace lamina {
 
 using Numbers = ffi::Buffer<ffi::S32>;
+using Booleans = ffi::Buffer<ffi::PRED>;
+
+// Null where a buffer is empty: where there is no mask, and where something is not wanted.
+template <class Buffer>
+auto pointer(Buffer& buffer) {
+  return buffer.element_count() ? buffer.typed_data() : nullptr;
+}
 
 // A term is one step of one example; terms are counted by steps, in the order in which these are run.
 struct Places {

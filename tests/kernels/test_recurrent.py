@@ -171,11 +171,7 @@ def drawn(kind, batch, steps, features, units):
     return [jnp.asarray(array, "float32") for array in arrays], jnp.asarray(rng.random((batch, steps)) < 0.7)
 
 
-@NATIVE
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
-def test_native_against_portable_in_double_precision(kind, case):
-    sizes, settings = CASES[case]
+def given_in_case(kind, sizes, settings):
     arrays, mask = drawn(kind, *sizes)
     if not settings.get("bias", True):
         arrays.pop()
@@ -187,20 +183,111 @@ def test_native_against_portable_in_double_precision(kind, case):
         rng = np.random.default_rng(1)
         arrays[0] = jnp.asarray(rng.normal(size=(rows, sizes[2])), "float32")
         settings["numbers"] = jnp.asarray(rng.integers(-rows // 4, rows, sizes[:2]), "int32")  # some from the end
+    return arrays, settings
 
-    def with_gradients(*arrays):
+
+def with_gradients(kind, settings):
+    """A function to the results, alone and with gradients, and the gradients for all arrays."""
+
+    def run(*arrays):
         results, vjp = jax.vjp(lambda *arrays: getattr(recurrent, kind)(*arrays, **settings), *arrays)
-        weights = jax.tree.map(lambda r: jnp.cos(jnp.arange(r.size, dtype=r.dtype)).reshape(r.shape), results)
+        weights = jax.tree.map(lambda r: ((jnp.arange(r.size) % 7 - 3) / 4).astype(r.dtype).reshape(r.shape), results)
         return results, getattr(recurrent, kind)(*arrays, **settings), vjp(weights)
 
-    lowered = jax.jit(with_gradients).lower(*arrays)
+    return run
+
+
+@NATIVE
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
+def test_native_against_portable_in_double_precision(kind, case):
+    arrays, settings = given_in_case(kind, *CASES[case])
+    run = with_gradients(kind, settings)
+    lowered = jax.jit(run).lower(*arrays)
     assert f"lamina.{kind}_backward" in lowered.as_text()
     found = lowered.compile()(*arrays)
     with jax.enable_x64(True):  # which has no native form
-        expected = jax.jit(with_gradients)(*(array.astype("float64") for array in arrays))
+        expected = jax.jit(run)(*(array.astype("float64") for array in arrays))
     for mine, exact in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert mine.dtype == "float32"
         np.testing.assert_allclose(mine, exact, rtol=0, atol=4e-6 * max(np.abs(exact).max(), 1))
+
+
+# the same, large enough for tiles
+HALF_CASES = {
+    "whole blocks": ((64, 12, 32, 64), {}),
+    "an odd batch": ((33, 35, 35, 50), {"mask": True, "go_backwards": True, "return_sequences": False}),
+    "one example": ((1, 40, 200, 150), {"go_backwards": True, "bias": False}),
+    "steps in chunks": ((130, 9, 5, 33), {"mask": True}),
+    "rows of a table": ((70, 20, 20, 33), {"rows": 90, "mask": True}),
+}
+TILES = pytest.mark.skipif(
+    "half_lstm_forward" not in native.load().names, reason="this processor has no products of tiles"
+)
+# What rounding once can change, of a number, and 0.4 of it in the root mean square. Of states little more than that is seen,
+# as what is added up is not rounded; gradients come from gates that were rounded, and are rounded again in each step.
+HALF = 2.0**-8
+BOUNDS = {"results": 0.6 * HALF, "results alone": 0.6 * HALF, "gradients": 3 * HALF}
+
+
+@TILES
+@pytest.mark.parametrize("case", HALF_CASES)
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
+def test_half_numbers_in_tiles_against_double_precision(kind, case):
+    sizes, settings = HALF_CASES[case]
+    arrays, settings = given_in_case(kind, sizes, settings)
+    arrays = [array.astype("bfloat16") for array in arrays]
+    run = with_gradients(kind, settings)
+    lowered = jax.jit(run).lower(*arrays)
+    assert lowered.as_text().count(f"@lamina.half_{kind}_forward") == 2
+    assert lowered.as_text().count(f"@lamina.half_{kind}_backward") == 1
+    found = lowered.compile()(*arrays)
+    with jax.enable_x64(True):
+        expected = jax.jit(run)(*(np.asarray(array, "float64") for array in arrays))
+    for bound, *parts in zip(BOUNDS.values(), found, expected, strict=True):
+        for mine, exact in zip(*map(jax.tree.leaves, parts), strict=True):
+            assert mine.dtype == jnp.bfloat16
+            exact = np.asarray(exact)
+            error = np.asarray(mine, "float64") - exact
+            assert np.sqrt(np.mean(error**2)) <= bound * np.sqrt(np.mean(np.square(exact)))
+
+
+@TILES
+@pytest.mark.parametrize(("kind", "bias"), [("lstm", [-6, 12, 3, 0]), ("gru", [6, 0, 3, 0, 0, 0])])
+def test_half_states_grow_by_less_than_rounding_changes(kind, bias):
+    batch, steps, units = 32, 200, 64
+    zero = jnp.zeros((batch, units), jnp.bfloat16)
+    kernel = jnp.zeros((units, len(bias) // (2 if kind == "gru" else 1) * units), jnp.bfloat16)
+    bias = jnp.repeat(jnp.asarray(bias, jnp.bfloat16), units).reshape((2, -1) if kind == "gru" else -1)
+    states, run = [zero] * (2 if kind == "lstm" else 1), getattr(recurrent, kind)
+    x = jnp.zeros((batch, steps, units), jnp.bfloat16)
+    *_, last = jax.jit(run)(x, *states, kernel, kernel, bias)
+    share = sigmoid(-6.0)  # of what may come in, in each step
+    kept = sigmoid(12.0) if kind == "lstm" else 1 - share
+    exact = share * np.tanh(3.0) * (1 - kept**steps) / (1 - kept)
+    np.testing.assert_allclose(np.asarray(last, "float64"), exact, rtol=HALF)
+
+
+@TILES
+def test_half_examples_do_not_meet_and_masked_steps_change_nothing():
+    arrays, _ = drawn("lstm", 33, 12, 32, 64)
+    x, h, c, *weights = (array.astype("bfloat16") for array in arrays)
+    mask = jnp.ones((33, 12), bool).at[7].set(False)
+
+    def run(x, h, c):
+        return recurrent.lstm(x, h, c, *weights, mask=mask)
+
+    (y, *last), vjp = jax.vjp(jax.jit(run), x.at[32, 5, 3].set(jnp.nan), h, c)
+    expected = np.zeros((33, 12), bool)
+    expected[32, 5:] = True
+    np.testing.assert_array_equal(np.isnan(y).all(-1), expected)
+    np.testing.assert_array_equal(np.isnan(y).any(-1), expected)
+    np.testing.assert_array_equal(y[7], jnp.broadcast_to(h[7], (12, 64)))
+    np.testing.assert_array_equal(last[0][7], h[7])
+    np.testing.assert_array_equal(last[1][7], c[7])
+    of_x, of_h, of_c = vjp((jnp.zeros_like(y), *(jnp.ones_like(state) for state in last)))
+    np.testing.assert_array_equal(of_x[7], 0)
+    np.testing.assert_array_equal((of_h[7], of_c[7]), 1)
 
 
 @NATIVE
