@@ -33,7 +33,8 @@ class Operation:
         half: the native form for arrays of bfloat16, if there is one: some processors multiply such numbers faster, and
             they are less to read. Without it they are computed in float32.
         half_targets: the kernels that ``half`` needs.
-        half_takes: whether the arrays have the dtypes that it takes, of which the first is bfloat16; without it, all are.
+        half_takes: whether arrays, of which the first is bfloat16, have the dtypes that it takes; without it, all are to
+            be bfloat16, but for those of whole numbers and truth values.
         half_supports: whether it can do what it is asked to; asked only where ``supports`` holds.
         supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
         cuda: the same by libraries for GPUs by NVIDIA; called when lowered for one.
@@ -71,7 +72,7 @@ class Operation:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
         self.supports, self.forward, self.backward, self.sparse = supports, forward, backward, sparse
         self.half, self.half_targets, self.half_supports = half, half_targets, half_supports
-        self.half_takes = half_takes or _all_half
+        self.half_takes = half_takes or all_half
         self._known: dict[Any, tuple[list[Any], float]] = {}
         self.primitive = Primitive(name)
         setattr(self.primitive, "flops", self.flops)  # noqa: B010 - for count_flops
@@ -227,8 +228,9 @@ def _single(array: Any) -> Any:
     return jax.ShapeDtypeStruct(array.shape, "float32" if array.dtype == jnp.bfloat16 else array.dtype)
 
 
-def _all_half(*arrays: Any) -> bool:
-    return all(array.dtype == jnp.bfloat16 for array in arrays)
+def all_half(*arrays: Any) -> bool:
+    """Whether all are bfloat16, but for whole numbers and truth values."""
+    return all(array.dtype == jnp.bfloat16 for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
 
 
 def _no_tangent(primal: Array) -> Any:
