@@ -256,8 +256,8 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
     }
   for (int64_t k = 0; k < p.keys; k++) {
     Half *to = g.key.at(example, k, key_head).values, *value_to = g.value.at(example, k, key_head).values;
-    for (int64_t d = 0; d < dim; d += LANES) store(to + d, load(key_totals + k * wide + d) * p.scale, dim - d);
-    for (int64_t d = 0; d < value_dim; d += LANES) store(value_to + d, load(value_totals + k * value_wide + d), value_dim - d);
+    for (int64_t d = 0; d < dim; d += LANES) store_rounded(to + d, load(key_totals + k * wide + d) * p.scale, dim - d);
+    for (int64_t d = 0; d < value_dim; d += LANES) store_rounded(value_to + d, load(value_totals + k * value_wide + d), value_dim - d);
   }
 }
 

@@ -148,8 +148,15 @@ struct HalfScratch {
   Half* take(int64_t size) { return reinterpret_cast<Half*>(scratch.take(size / 2)); }
 };
 
-// Two vectors rounded, as the processor does it: to the nearest, and to even ones in between; what is smaller than a normal
-// number becomes zero, as it does in products of tiles.
+// Numbers as the processor rounds them: to the nearest, and to even ones in between; what is smaller than a normal number
+// becomes zero, as it does in products of tiles.
+inline void store_rounded(Half* to, Vector value, int64_t count) {
+  __m256i halves;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(value));
+  _mm256_mask_storeu_epi16(to, first_lanes(count), halves);
+}
+
+// Two vectors, rounded so.
 struct RoundedPair {
   __m512i halves;  // those of the first vector before those of the second
 

@@ -201,6 +201,8 @@ def test_half_numbers_are_computed_in_float32_and_rounded_once(number):
         (dense.DENSE, {"slope": 1.0}, [(2, 48, 128), (128, 160), (160,), (0,)]),
         (dense.DENSE, {"slope": 0.2}, [(530, 70), (70, 330), (330,), (530, 330)]),
         (dense.DENSE, {"slope": 0.0}, [(33, 301), (301, 203), (0,), (33, 203)]),
+        (dense.DENSE_TRANSPOSED, {}, [(2, 265, 70), (65, 70)]),
+        (dense.DENSE_TRANSPOSED, {}, [(130, 420), (330, 420)]),
         (dense.DENSE_GELU, {}, [(2, 65, 420), (420, 130), (130,)]),
         (dense.DENSE_GELU_SLOPES, {}, [(530, 70), (70, 33), (0,)]),
         (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(96, 128), (128, 160), (0,), (96, 160)]),
