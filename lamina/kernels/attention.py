@@ -16,7 +16,7 @@ import numpy as np
 
 from lamina.core.errors import ShapeError
 from lamina.core.typing import Array, Bool, Float, Real, Shaped
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, all_half, call, of_dtype
 
 Arrays = Sequence[Any]
 #: how many heads of queries and of keys lie in one array; None where queries, keys and values are three arrays
@@ -24,6 +24,8 @@ Joined = tuple[int, int] | None
 
 #: farther than any two positions
 FAR = 2**30
+#: so many queries and keys fill tiles of bfloat16
+MANY = 32
 
 
 def masked_softmax(
@@ -292,6 +294,16 @@ def _supports(*arrays: Any, joined: Joined, **settings: Any) -> bool:
     return belong and fits and all(a.dtype == "float32" and a.size > 0 for a in given)
 
 
+def _half_supports(query: Any, *others: Any, joined: Joined, scale: float, **settings: Any) -> bool:
+    keys = others[0] if joined is None else query
+    return query.shape[1] >= MANY and keys.shape[1] >= MANY and scale > 0
+
+
+def _backward_half_takes(*arrays: Any) -> bool:
+    *halves, logarithms, gradient = arrays
+    return logarithms.dtype == "float32" and all_half(*halves, gradient)
+
+
 def _arguments(
     given: Arrays, joined: Joined, causal: bool, window: int | None, scale: float
 ) -> tuple[Arrays, dict[str, Any]]:
@@ -313,16 +325,18 @@ def _forward_native(*arrays: Any, wants_logarithms: bool = True, **settings: Any
     (query, key, value), attributes = _arguments(given, **settings)
     (batch, length), heads = query.shape[:2], int(attributes["heads"][0])
     shapes = [(batch, length, heads, value.shape[3]), (batch, heads, length) if wants_logarithms else (0,)]
-    results = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
-    return call("attention", results, query, key, value, mask, **attributes)
+    results = [
+        jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(shapes, (query.dtype, "float32"), strict=True)
+    ]
+    return call(of_dtype("attention", query), results, query, key, value, mask, **attributes)
 
 
 def _backward_native(*arrays: Any, **settings: Any) -> Any:
     *given, mask, out, logarithms, gradient = arrays
     parts, attributes = _arguments(given, **settings)
     shapes = [*(a.shape for a in given), (0,), (0,)][:3]
-    results = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
-    found = call("attention_backward", results, *parts, mask, out, logarithms, gradient, **attributes)
+    results = [jax.ShapeDtypeStruct(shape, out.dtype) for shape in shapes]
+    found = call(of_dtype("attention_backward", out), results, *parts, mask, out, logarithms, gradient, **attributes)
     return found[: len(given)]
 
 
@@ -367,12 +381,15 @@ def _has_cudnn() -> bool:
         return False
 
 
-TARGETS = ["attention", "attention_backward"]
+TARGETS, HALF_TARGETS = ["attention", "attention_backward"], ["half_attention", "half_attention_backward"]
 ATTENTION = Operation(
     "attention",
     _portable,
     native=_native,
     targets=TARGETS,
+    half=_native,
+    half_targets=HALF_TARGETS,
+    half_supports=_half_supports,
     supports=_supports,
     cuda=_cudnn,
     cuda_supports=_cudnn_supports,
@@ -385,6 +402,9 @@ FORWARD = Operation(
     multiple=True,
     native=_forward_native,
     targets=TARGETS,
+    half=_forward_native,
+    half_targets=HALF_TARGETS,
+    half_supports=_half_supports,
     supports=_supports,
     cuda=_forward_cudnn,
     cuda_supports=_cudnn_supports,
@@ -395,6 +415,10 @@ BACKWARD = Operation(
     multiple=True,
     native=_backward_native,
     targets=TARGETS,
+    half=_backward_native,
+    half_takes=_backward_half_takes,
+    half_targets=HALF_TARGETS,
+    half_supports=_half_supports,
     supports=_supports,
     cuda=_backward_cudnn,
     cuda_supports=_cudnn_supports,

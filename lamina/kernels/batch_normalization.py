@@ -11,7 +11,7 @@ from jax import lax
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Float, Real, Shaped
 from lamina.kernels import normalization
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 from lamina.kernels.slopes import activate, undo
 
 
@@ -137,10 +137,13 @@ def _batch_norm_gradient(
     return change.astype(x.dtype), projected * scale, total
 
 
-def _batch_norm_native(x: Array, *arrays: Array, epsilon: float, slope: float) -> Array:
-    return call(
-        "batch_norm", normalization.shapes(x)[0], x, *arrays, epsilon=np.float32(epsilon), slope=np.float32(slope)
-    )
+def _batch_moments_native(x: Array) -> Any:
+    return call(of_dtype("batch_moments", x), normalization.shapes(x, x.shape[-1:], x.shape[-1:])[1:], x)
+
+
+def _batch_norm_native(x: Array, *arrays: Array, epsilon: float, slope: float) -> Any:
+    settings: dict[str, Any] = {"epsilon": np.float32(epsilon), "slope": np.float32(slope)}
+    return call(of_dtype("batch_norm", x), normalization.shapes(x)[0], x, *arrays, **settings)
 
 
 def _batch_norm_backward(
@@ -157,8 +160,11 @@ BATCH_MOMENTS = Operation(
     "batch_moments",
     _batch_moments,
     multiple=True,
-    native=lambda x: call("batch_moments", normalization.shapes(x, x.shape[-1:], x.shape[-1:])[1:], x),
+    native=_batch_moments_native,
     targets=["batch_moments"],
+    half=_batch_moments_native,
+    half_targets=["half_batch_moments"],
+    half_takes=functools.partial(normalization.half_takes, exact=0),
     supports=normalization.native_supports,
     backward=_batch_moments_backward,
 )
@@ -167,6 +173,9 @@ BATCH_NORM = Operation(
     _batch_norm,
     native=_batch_norm_native,
     targets=["batch_norm"],
+    half=_batch_norm_native,
+    half_targets=["half_batch_norm"],
+    half_takes=functools.partial(normalization.half_takes, exact=4),
     supports=normalization.native_supports,
     backward=_batch_norm_backward,
 )
@@ -176,5 +185,8 @@ BATCH_NORM_GRADIENT = Operation(
     multiple=True,
     native=functools.partial(normalization.columns_native, "batch_norm_gradient"),
     targets=["batch_norm_gradient"],
+    half=functools.partial(normalization.columns_native, "batch_norm_gradient"),
+    half_targets=["half_batch_norm_gradient"],
+    half_takes=functools.partial(normalization.half_takes, exact=4),
     supports=normalization.native_supports,
 )

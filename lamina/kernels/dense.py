@@ -13,7 +13,7 @@ import numpy as np
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Real, Shaped
 from lamina.kernels.kernel_gradient import kernel_gradient
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 from lamina.kernels.slopes import activate, gelu_tanh, undo
 
 #: rows from which on the native gradient of a kernel is faster than XLA's, and from which on that of the input is
@@ -109,14 +109,8 @@ def _portable(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float
 
 
 def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), "float32")
-    y = call("dense", shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
-    return y.reshape(*x.shape[:-1], kernel.shape[1])
-
-
-def _half(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), jnp.bfloat16)
-    y = call("half_dense", shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
+    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
+    y = call(of_dtype("dense", x), shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
@@ -137,8 +131,8 @@ def _transposed_portable(x: Array, kernel: Array) -> Array:
 
 
 def _transposed_native(x: Array, kernel: Array) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), len(kernel)), "float32")
-    return call("dense_transposed", shape, _rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
+    shape = jax.ShapeDtypeStruct((_count(x), len(kernel)), x.dtype)
+    return call(of_dtype("dense_transposed", x), shape, _rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
 
 
 def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
@@ -161,16 +155,8 @@ def _slopes_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array
 
 
 def _slopes_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
-    return _slopes_by("dense_gelu", x, kernel, bias)
-
-
-def _slopes_half(x: Array, kernel: Array, bias: Array) -> list[Array]:
-    return _slopes_by("half_dense_gelu", x, kernel, bias)
-
-
-def _slopes_by(target: str, x: Array, kernel: Array, bias: Array) -> list[Array]:
     shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
-    found = call(target, [shape, shape], _rows(x), kernel, bias)
+    found = call(of_dtype("dense_gelu", x), [shape, shape], _rows(x), kernel, bias)
     return [array.reshape(*x.shape[:-1], kernel.shape[1]) for array in found]
 
 
@@ -299,7 +285,7 @@ DENSE = Operation(
     _portable,
     native=_native,
     targets=["dense"],
-    half=_half,
+    half=_native,
     half_targets=["half_dense"],
     half_supports=_is_large,
     supports=_supports,
@@ -310,6 +296,9 @@ DENSE_TRANSPOSED = Operation(
     _transposed_portable,
     native=_transposed_native,
     targets=["dense_transposed"],
+    half=_transposed_native,
+    half_targets=["half_dense_transposed"],
+    half_supports=_is_large,
     supports=_many_rows,
     backward=_transposed_gradients,
 )
@@ -319,7 +308,7 @@ DENSE_GELU_SLOPES = Operation(
     multiple=True,
     native=_slopes_native,
     targets=["dense_gelu"],
-    half=_slopes_half,
+    half=_slopes_native,
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
     supports=_many_rows,
@@ -329,7 +318,7 @@ DENSE_GELU = Operation(
     _gelu_portable,
     native=lambda *arrays: _slopes_native(*arrays)[0],
     targets=["dense_gelu"],
-    half=lambda *arrays: _slopes_half(*arrays)[0],
+    half=lambda *arrays: _slopes_native(*arrays)[0],
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
     supports=_many_rows,

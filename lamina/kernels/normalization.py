@@ -16,7 +16,7 @@ from jax import lax
 from lamina.core.errors import ShapeError
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Float, Real, Shaped
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 
 #: by the result of a normalization, as long as a program is traced: its double, its input, and the input's double
 _doubles = Notes()
@@ -277,22 +277,26 @@ def native_supports(x: Any, *others: Any, **settings: Any) -> bool:
     return x.dtype == "float32" and x.size > 0
 
 
+def half_takes(x: Any, *others: Any, exact: int) -> bool:
+    """Whether ``x`` and what is like it are bfloat16, and so many arrays between, of rows and columns, float32."""
+    return all(a.dtype == "float32" for a in others[:exact]) and all(a.dtype == x.dtype for a in others[exact:])
+
+
 def shapes(x: Array, *others: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
-    """Shape and dtype of a native result like ``x``, and of others of the shapes given."""
-    return [jax.ShapeDtypeStruct(shape, "float32") for shape in (x.shape, *others)]
+    """Shape and dtype of a native result like ``x``, and of others, in float32, of the shapes given."""
+    return [jax.ShapeDtypeStruct(x.shape, x.dtype), *(jax.ShapeDtypeStruct(shape, "float32") for shape in others)]
 
 
 def _layer_norm_native(x: Array, gamma: Array, beta: Array, *, epsilon: float, centered: bool) -> Any:
     rows = x.shape[:-1]
-    return call(
-        "layer_norm", shapes(x, rows, rows), x, gamma, beta, epsilon=np.float32(epsilon), centered=bool(centered)
-    )
+    settings: dict[str, Any] = {"epsilon": np.float32(epsilon), "centered": bool(centered)}
+    return call(of_dtype("layer_norm", x), shapes(x, rows, rows), x, gamma, beta, **settings)
 
 
 def columns_native(target: str, x: Array, *arrays: Array, **settings: Any) -> Any:
     """A native kernel that gives an array like ``x`` and two with a number for each column."""
     settings = {name: np.float32(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return call(target, shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
+    return call(of_dtype(target, x), shapes(x, x.shape[-1:], x.shape[-1:]), x, *arrays, **settings)
 
 
 def sized(primals: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
@@ -333,6 +337,9 @@ LAYER_NORM = Operation(
     multiple=True,
     native=_with_doubles(_layer_norm_native),
     targets=["layer_norm"],
+    half=_with_doubles(_layer_norm_native),
+    half_targets=["half_layer_norm"],
+    half_takes=functools.partial(half_takes, exact=2),
     supports=native_supports,
     forward=_layer_norm_forward,
     backward=_layer_norm_backward,
@@ -344,6 +351,9 @@ LAYER_NORM_FORWARD = Operation(
     multiple=True,
     native=_layer_norm_native,
     targets=["layer_norm"],
+    half=_layer_norm_native,
+    half_targets=["half_layer_norm"],
+    half_takes=functools.partial(half_takes, exact=2),
     supports=native_supports,
 )
 LAYER_NORM_GRADIENT = Operation(
@@ -352,5 +362,8 @@ LAYER_NORM_GRADIENT = Operation(
     multiple=True,
     native=functools.partial(columns_native, "layer_norm_gradient"),
     targets=["layer_norm_gradient"],
+    half=functools.partial(columns_native, "layer_norm_gradient"),
+    half_targets=["half_layer_norm_gradient"],
+    half_takes=functools.partial(half_takes, exact=3),
     supports=native_supports,
 )

@@ -30,9 +30,11 @@ class Operation:
         multiple: whether it gives a tuple of arrays rather than an array.
         native: the same by kernels in C++; called when lowered for a CPU.
         targets: the kernels it needs, by their names in ``lamina/native``.
-        half: the native form for arrays that are all bfloat16, but for those of whole numbers and truth values, if there
-            is one: some processors multiply such numbers faster. Without it they are computed in float32.
+        half: the native form for arrays of bfloat16, if there is one: some processors multiply such numbers faster, and
+            they are less to read. Without it they are computed in float32.
         half_targets: the kernels that ``half`` needs.
+        half_takes: whether arrays, of which the first is bfloat16, have the dtypes that it takes; without it, all are to
+            be bfloat16, but for those of whole numbers and truth values.
         half_supports: whether it can do what it is asked to; asked only where ``supports`` holds.
         supports: whether the native form can do what it is asked to, from shapes, dtypes and settings.
         cuda: the same by libraries for GPUs by NVIDIA; called when lowered for one.
@@ -58,6 +60,7 @@ class Operation:
         targets: Sequence[str] = (),
         half: Callable[..., Any] | None = None,
         half_targets: Sequence[str] = (),
+        half_takes: Callable[..., bool] | None = None,
         half_supports: Callable[..., bool] | None = None,
         supports: Callable[..., bool] | None = None,
         cuda: Callable[..., Any] | None = None,
@@ -69,6 +72,7 @@ class Operation:
         self.name, self.portable, self.multiple, self.native, self.targets = name, portable, multiple, native, targets
         self.supports, self.forward, self.backward, self.sparse = supports, forward, backward, sparse
         self.half, self.half_targets, self.half_supports = half, half_targets, half_supports
+        self.half_takes = half_takes or all_half
         self._known: dict[Any, tuple[list[Any], float]] = {}
         self.primitive = Primitive(name)
         setattr(self.primitive, "flops", self.flops)  # noqa: B010 - for count_flops
@@ -104,7 +108,8 @@ class Operation:
         return (
             self.half is not None
             and native.load().names.issuperset(self.half_targets)
-            and all(array.dtype == jnp.bfloat16 for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
+            and arrays[0].dtype == jnp.bfloat16
+            and self.half_takes(*arrays)
             and (self.half_supports is None or self.half_supports(*arrays, **settings))
         )
 
@@ -223,8 +228,18 @@ def _single(array: Any) -> Any:
     return jax.ShapeDtypeStruct(array.shape, "float32" if array.dtype == jnp.bfloat16 else array.dtype)
 
 
+def all_half(*arrays: Any) -> bool:
+    """Whether all are bfloat16, but for whole numbers and truth values."""
+    return all(array.dtype == jnp.bfloat16 for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
+
+
 def _no_tangent(primal: Array) -> Any:
     return jnp.zeros(primal.shape, jax.dtypes.float0 if not jnp.issubdtype(primal.dtype, jnp.inexact) else primal.dtype)
+
+
+def of_dtype(target: str, array: Array) -> str:
+    """The name of a kernel that there is in two forms, for arrays of float32 and of bfloat16: of that for ``array``."""
+    return f"half_{target}" if array.dtype == jnp.bfloat16 else target
 
 
 def call(target: str, results: Any, *arrays: Array, in_place: dict[int, int] | None = None, **attributes: Any) -> Any:

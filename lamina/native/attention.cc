@@ -12,48 +12,24 @@
 #include <cfloat>
 #include <cmath>
 
+#include "attention.h"
 #include "functions.h"
 #include "handlers.h"
 #include "one_row.h"
 #include "scratch.h"
-#include "shuffles.h"
-#include "sight.h"
 #include "tiles.h"
 
 namespace lamina {
 namespace {
 
-// So few queries are taken one by one; so few multiplications are not worth waking other threads.
-constexpr int64_t FEW_QUERIES = LANES / 4, FEW_PRODUCTS = 1 << 20;
+// So few queries are taken one by one.
+constexpr int64_t FEW_QUERIES = LANES / 4;
 // Keys are shared out until there are so many tasks of the backward pass, in parts of at least so many keys.
 constexpr int64_t TASKS = 16, KEYS_OF_TASK = 256;
 
-using Booleans = ffi::Buffer<ffi::PRED>;
-
-// Some heads of an array (batch, length, heads, dim).
-template <typename T>
-struct Heads {
-  T* values;
-  int64_t length, row, dim;
-
-  Heads(T* values, ffi::Span<const int64_t> shape, int64_t first)
-      : values(values + first * shape[3]), length(shape[1]), row(shape[2] * shape[3]), dim(shape[3]) {}
-  // What one head has at a place and after.
-  Rows<T> at(int64_t example, int64_t place, int64_t head) const {
-    return {values + (example * length + place) * row + head * dim, row};
-  }
-};
 using Given = Heads<const float>;
 using Wanted = Heads<float>;
-
-struct Problem {
-  int64_t batch, queries, keys, heads, key_heads;
-  Given query, key, value;
-  Sight sight;
-  float scale;
-
-  int64_t group() const { return heads / key_heads; }
-};
+using Problem = AttentionProblem<ffi::F32>;
 
 // to[d][i] = scale * from[i][d] for the queries of a block; zero past the last one.
 void gather(Places from, int64_t count, int64_t dim, float scale, float* to) {
@@ -66,21 +42,6 @@ void gather(Places from, int64_t count, int64_t dim, float scale, float* to) {
       store(to + d * BLOCK + i, BLOCK, square, dim - d, LANES);
     }
 }
-
-// to[i][d] = factors[i] * from[d][i]
-void scatter(const float* from, const Vector* factors, int64_t count, int64_t dim, Rows<float> to) {
-  for (int64_t i = 0; i < count; i += LANES)
-    for (int64_t d = 0; d < dim; d += LANES) {
-      Square square;
-      load(from + d * BLOCK + i, BLOCK, dim - d, LANES, square);
-      for (Vector& vector : square) vector *= factors[i / LANES];
-      transpose(square);
-      store(to.values + i * to.step + d, to.step, square, count - i, dim - d);
-    }
-}
-
-// The logarithm of a sum of exponentials; 0 where nothing was summed up.
-float logarithm_of(float sum, float largest) { return sum == 0.0f ? 0.0f : largest + std::log(sum); }
 
 // The results of a block of queries and, where wanted, the logarithms of their sums of exponentials.
 void forward(const Problem& p, const Block& block, const Wanted& out, float* logarithms) {
@@ -132,7 +93,7 @@ void forward(const Problem& p, const Block& block, const Wanted& out, float* log
   for (int64_t i = 0; logarithms && i < block.count; i++)
     logarithms[i] = logarithm_of(total[i / LANES][i % LANES], largest[i / LANES][i % LANES]);
   for (Vector& sum : total) sum = sum == 0.0f ? Vector{} : 1.0f / sum;
-  scatter(results, total, block.count, value_dim, out.at(block.example, block.first, block.head));
+  scatter({results, BLOCK}, total, block.count, value_dim, out.at(block.example, block.first, block.head));
 }
 
 // The same for a single query; here keys are in lanes.
@@ -229,7 +190,7 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
       Range keys = seen(p.sight, block, range);
       std::fill(query_totals, query_totals + dim * BLOCK, 0.0f);
       if (keys.first < keys.end) add_block(block, keys);
-      scatter(query_totals, scales, block.count, dim, g.query.at(example, first, head));
+      scatter({query_totals, BLOCK}, scales, block.count, dim, g.query.at(example, first, head));
     }
   for (int64_t k = 0; k < count; k++) {
     float *key = g.key.at(example, range.first + k, key_head).values, *key_total = key_totals.from(k).values;
@@ -239,34 +200,12 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
   }
 }
 
-// Runs body(i) for each i in [0, count), on this thread alone where there is little to do.
-void share_out(ffi::ThreadPool& pool, const Problem& p, int64_t count, const std::function<void(int64_t)>& body) {
-  int64_t products = p.batch * p.heads * p.queries * p.keys * (p.query.dim + p.value.dim);
-  if (products >= FEW_PRODUCTS) return parallel_for(pool, count, body);
-  for (int64_t i = 0; i < count; i++) body(i);
-}
-
-Problem problem(const Floats& query, const Floats& key, const Floats& value, const Booleans& mask, Integers first,
-                Integers heads, Integers band, float scale) {
-  Sight sight{band[0], band[1]};
-  if (mask.element_count()) {
-    auto shape = mask.dimensions();
-    auto step = [&](int axis, int64_t distance) { return shape[axis] == 1 ? 0 : distance; };
-    sight = {band[0], band[1], mask.typed_data(), step(0, shape[1] * shape[2] * shape[3]), step(1, shape[2] * shape[3]),
-             step(2, shape[3]), step(3, 1)};
-  }
-  auto shape = query.dimensions();
-  return {shape[0], shape[1], key.dimensions()[1], heads[0], heads[1], Given(query.typed_data(), shape, first[0]),
-          Given(key.typed_data(), key.dimensions(), first[1]), Given(value.typed_data(), value.dimensions(), first[2]),
-          sight, scale};
-}
-
 ffi::Error attention(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Booleans mask, FloatsOut out,
                      FloatsOut logarithms, Integers first, Integers heads, Integers band, float scale) {
-  Problem p = problem(query, key, value, mask, first, heads, band, scale);
+  Problem p(query, key, value, mask, first, heads, band, scale);
   Wanted results(out->typed_data(), out->dimensions(), 0);
   int64_t size = p.queries <= FEW_QUERIES ? 1 : BLOCK, blocks = (p.queries + size - 1) / size;
-  share_out(pool, p, p.batch * p.heads * blocks, [&](int64_t task) {
+  p.share_out(pool, p.batch * p.heads * blocks, [&](int64_t task) {
     int64_t row = task / blocks, begin = task % blocks * size;
     Block block{row / p.heads, row % p.heads, begin, std::min(size, p.queries - begin)};
     float* wanted = logarithms->element_count() ? logarithms->typed_data() + row * p.queries + begin : nullptr;
@@ -279,7 +218,7 @@ ffi::Error attention(ffi::ThreadPool pool, Floats query, Floats key, Floats valu
 ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Booleans mask, Floats out,
                               Floats logarithms, Floats gradient, FloatsOut query_gradient, FloatsOut key_gradient,
                               FloatsOut value_gradient, Integers first, Integers heads, Integers band, float scale) {
-  Problem p = problem(query, key, value, mask, first, heads, band, scale);
+  Problem p(query, key, value, mask, first, heads, band, scale);
   bool joined = key_gradient->element_count() == 0;  // all three gradients are in one array
   auto part_of = [](FloatsOut& array, int64_t first) {
     return Wanted(array->typed_data(), array->dimensions(), first);
@@ -297,7 +236,7 @@ ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Fl
   if (parts > 1 && static_cast<int64_t>(partial.size()) < parts * size) partial.resize(parts * size);
   int64_t shape[] = {p.batch, p.queries, p.heads, p.query.dim};
   float* sums = partial.data();
-  share_out(pool, p, pairs * parts, [&](int64_t task) {
+  p.share_out(pool, pairs * parts, [&](int64_t task) {
     int64_t pair = task / parts, part = task % parts;
     Gradients of_part = g;
     if (parts > 1) of_part.query = Wanted(sums + part * size, {shape, 4}, 0);
@@ -305,7 +244,7 @@ ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Fl
     backward(p, of_part, pair / p.key_heads, pair % p.key_heads, keys);
   });
   if (parts > 1)
-    share_out(pool, p, p.batch * p.queries, [&](int64_t place) {
+    p.share_out(pool, p.batch * p.queries, [&](int64_t place) {
       float* to = g.query.at(place / p.queries, place % p.queries, 0).values;
       for (int64_t i = 0; i < row; i++) {
         float total = sums[place * row + i];

@@ -13,13 +13,12 @@ namespace lamina {
 using Half = uint16_t;
 using Halves = ffi::Buffer<ffi::BF16>;
 using HalvesOut = ffi::Result<ffi::Buffer<ffi::BF16>>;
-typedef Half HalfVector __attribute__((vector_size(LANES * sizeof(Half))));
 typedef uint32_t Words __attribute__((vector_size(LANES * sizeof(uint32_t))));
 
+inline __mmask16 first_lanes(int64_t count) { return count >= LANES ? 0xffff : count > 0 ? (1u << count) - 1 : 0; }
+
 inline Words words(const Half* from, int64_t count) {
-  HalfVector halves = reinterpret_cast<HalfVector>(
-      _mm256_maskz_loadu_epi16(count >= LANES ? 0xffff : count > 0 ? (1u << count) - 1 : 0, from));
-  return __builtin_convertvector(halves, Words);
+  return reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_maskz_loadu_epi16(first_lanes(count), from)));
 }
 
 inline Vector load(const Half* from, int64_t count) { return reinterpret_cast<Vector>(words(from, count) << 16); }
@@ -27,9 +26,8 @@ inline Vector load(const Half* from, int64_t count) { return reinterpret_cast<Ve
 // Rounded to the nearest, and to even ones in between; a NaN stays one.
 inline void store(Half* to, Vector value, int64_t count) {
   Words bits = reinterpret_cast<Words>(value), up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  HalfVector halves = __builtin_convertvector(value == value ? up : (bits >> 16) | 0x40, HalfVector);
-  if (count > 0)
-    _mm256_mask_storeu_epi16(to, count >= LANES ? 0xffff : (1u << count) - 1, reinterpret_cast<__m256i>(halves));
+  Words halves = value == value ? up : (bits >> 16) | 0x40;
+  _mm512_mask_cvtepi32_storeu_epi16(to, first_lanes(count), reinterpret_cast<__m512i>(halves));
 }
 
 }  // namespace lamina

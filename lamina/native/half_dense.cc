@@ -14,17 +14,20 @@ constexpr int64_t TASKS = 8;
 
 const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
 
-// activated(x kernel + bias + more); GELU of it, if there are places for its slopes.
-void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, const Half* bias, const Half* more, float slope,
-           Half* out, Half* slopes) {
-  int64_t rows = x.rows, columns = kernel.columns, depth = blocks(x.columns), panels = blocks(columns);
+// activated(x kernel + bias + more), maybe with the kernel turned over; GELU of it, if there are places for its slopes.
+void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool turned, const Half* bias, const Half* more,
+           float slope, Half* out, Half* slopes) {
+  int64_t rows = x.rows, columns = turned ? kernel.rows : kernel.columns, depth = blocks(x.columns), panels = blocks(columns);
   int64_t panel_size = depth * 2 * TILE, parts = TASKS * pool.num_threads();
   HalfScratch shared(panels * panel_size, true);
   Half* packed = shared.take(panels * panel_size);
   parallel_phases(pool, 2, parts, [&](int64_t phase, int64_t part) {
     if (phase == 0) {
-      for (int64_t i = share(panels * depth, part, parts); i < share(panels * depth, part + 1, parts); i++)
-        kernel.pack(i % depth * SIDE, i / depth * SIDE, packed + i * 2 * TILE);
+      for (int64_t i = share(panels * depth, part, parts); i < share(panels * depth, part + 1, parts); i++) {
+        int64_t k = i % depth * SIDE, column = i / depth * SIDE;
+        Half* to = packed + i * 2 * TILE;
+        turned ? kernel.pack_turned(column, k, to) : kernel.pack(k, column, to);
+      }
       return;
     }
     Tiles tiles;
@@ -43,9 +46,9 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, const H
           if (slopes) {
             Gelu gelu(value);
             value = gelu.value;
-            store(slopes + place, gelu.slope, count);
+            store_rounded(slopes + place, gelu.slope, count);
           }
-          store(out + place, value, count);
+          store_rounded(out + place, value, count);
         });
       }
     }
@@ -53,12 +56,17 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, const H
 }
 
 ffi::Error half_dense(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Halves more, HalvesOut out, float slope) {
-  dense(pool, matrix(x), matrix(kernel), values_or_null(bias), values_or_null(more), slope, out->typed_data(), nullptr);
+  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), values_or_null(more), slope, out->typed_data(), nullptr);
+  return ffi::Error::Success();
+}
+
+ffi::Error half_dense_transposed(ffi::ThreadPool pool, Halves x, Halves kernel, HalvesOut out) {
+  dense(pool, matrix(x), matrix(kernel), true, nullptr, nullptr, 1.0f, out->typed_data(), nullptr);
   return ffi::Error::Success();
 }
 
 ffi::Error half_dense_gelu(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, HalvesOut out, HalvesOut slopes) {
-  dense(pool, matrix(x), matrix(kernel), values_or_null(bias), nullptr, 1.0f, out->typed_data(), slopes->typed_data());
+  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), nullptr, 1.0f, out->typed_data(), slopes->typed_data());
   return ffi::Error::Success();
 }
 
@@ -73,22 +81,27 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
   const Half* other = values_or_null(result);
   bool back = of_x->element_count() > 0;
   // the gradient in front of the activation, the same as a right factor, the input turned over, and the kernel turned over
-  HalfScratch shared(2 * high * wide + deep * high + deep * wide, true);
+  HalfScratch shared(2 * (high + row_blocks) * wide + deep * high + deep * wide, true);
   Half *undone = shared.take(high * wide), *right = shared.take(high * wide);
   Half *turned = shared.take(deep * high), *packed = shared.take(deep * wide);
+  float* sums_of_blocks = shared.scratch.take(row_blocks * wide);
   Matrix gradient{undone, high, wide, wide};
 
   auto prepare_rows = [&](int64_t block) {
-    for (int64_t row = block * SIDE; row < (block + 1) * SIDE; row++)
-      for (int64_t n = 0; n < wide; n += LANES) {
+    for (int64_t n = 0; n < wide; n += LANES) {
+      Vector total{};
+      for (int64_t row = block * SIDE; row < (block + 1) * SIDE; row++) {
         int64_t count = row < rows ? outputs - n : 0, place = row * outputs + n;
         Vector value = count > 0 ? load(given.typed_data() + place, count) : Vector{};
         if (other && count > 0) {
           Vector beside = load(other + place, count);
           value = kept ? value * beside : unactivated(value, beside, slope);
         }
-        store(undone + row * wide + n, value, LANES);
+        store_rounded(undone + row * wide + n, value, LANES);
+        total += value;
       }
+      store(sums_of_blocks + block * wide + n, total);
+    }
     for (int64_t panel = 0; panel < output_blocks; panel++)
       gradient.pack(block * SIDE, panel * SIDE, right + (panel * row_blocks + block) * 2 * TILE);
     for (int64_t i = 0; i < input_blocks; i++)
@@ -102,7 +115,7 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
     for (int64_t panel = 0; panel < input_blocks; panel++) {
       tiles.multiply(undone + block * SIDE * wide, wide, packed + panel * output_blocks * 2 * TILE, output_blocks, sums);
       each_vector(sums, block * SIDE, rows, panel * SIDE, inputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-        store(of_x->typed_data() + row * inputs + n, value, count);
+        store_rounded(of_x->typed_data() + row * inputs + n, value, count);
       });
     }
   };
@@ -110,14 +123,14 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
     int64_t block = i / output_blocks, panel = i % output_blocks;
     tiles.multiply(turned + block * SIDE * high, high, right + panel * row_blocks * 2 * TILE, row_blocks, sums);
     each_vector(sums, block * SIDE, inputs, panel * SIDE, outputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-      store(of_kernel->typed_data() + row * outputs + n, value, count);
+      store_rounded(of_kernel->typed_data() + row * outputs + n, value, count);
     });
   };
   auto bias_gradient = [&](int64_t block) {
     for (int64_t n = block * SIDE; n < std::min(outputs, (block + 1) * SIDE); n += LANES) {
       Vector total{};
-      for (int64_t row = 0; row < rows; row++) total += load(undone + row * wide + n, LANES);
-      store(of_bias->typed_data() + n, total, outputs - n);
+      for (int64_t i = 0; i < row_blocks; i++) total += load(sums_of_blocks + i * wide + n);
+      store_rounded(of_bias->typed_data() + n, total, outputs - n);
     }
   };
 
@@ -147,6 +160,8 @@ using BF16 = ffi::Buffer<ffi::BF16>;
 LAMINA_HANDLER_IF(has_tiles(), half_dense, half_dense,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
                       .Attr<float>("slope"));
+LAMINA_HANDLER_IF(has_tiles(), half_dense_transposed, half_dense_transposed,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Ret<BF16>());
 LAMINA_HANDLER_IF(has_tiles(), half_dense_gelu, half_dense_gelu,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>());
 LAMINA_HANDLER_IF(has_tiles(), half_dense_gradient, half_dense_gradient,

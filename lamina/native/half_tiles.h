@@ -24,8 +24,9 @@ inline int64_t blocks(int64_t count) { return (count + SIDE - 1) / SIDE; }
 
 inline bool has_tiles() {
   unsigned a, b, c, d;
-  constexpr unsigned HALVES = 1 << 22, TILES = 1 << 24;
+  constexpr unsigned HALVES = 1 << 22, TILES = 1 << 24, ROUNDING = 1 << 5;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & HALVES) || !(d & TILES)) return false;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & ROUNDING)) return false;
   constexpr long ASK = 0x1023, TILE_DATA = 18;  // Linux lets a process use tiles once it has asked
   return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
 }
@@ -46,9 +47,19 @@ class Tiles {
   Tiles(const Tiles&) = delete;
 
   // The sums of a block, (2 rows, SIDE): those rows, `step` apart, times a panel of the right matrix, of so many blocks of depth.
-  void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums) const {
-    int64_t bytes = step * sizeof(Half), line = 64, row = SIDE * sizeof(float);
-    asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
+  // What is there already stays part of them, if they are to `add`.
+  void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step = SIDE,
+                bool add = false) const {
+    int64_t bytes = step * sizeof(Half), line = 64, row = sums_step * sizeof(float);
+    float* below = sums + rows_ * sums_step;
+    if (add)
+      asm volatile(
+          "tileloadd (%0,%4,1), %%tmm0\n\ttileloadd (%1,%4,1), %%tmm1\n\ttileloadd (%2,%4,1), %%tmm2\n\t"
+          "tileloadd (%3,%4,1), %%tmm3" ::"r"(sums),
+          "r"(sums + LANES), "r"(below), "r"(below + LANES), "r"(row)
+          : "memory");
+    else
+      asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
     for (int64_t k = 0; k < depth; k++, left += SIDE, right += 2 * TILE)
       asm volatile(
           "tileloadd (%0,%4,1), %%tmm4\n\ttileloadd (%2,%5,1), %%tmm6\n\ttileloadd (%3,%5,1), %%tmm7\n\t"
@@ -59,7 +70,7 @@ class Tiles {
     asm volatile(
         "tilestored %%tmm0, (%0,%4,1)\n\ttilestored %%tmm1, (%1,%4,1)\n\ttilestored %%tmm2, (%2,%4,1)\n\t"
         "tilestored %%tmm3, (%3,%4,1)" ::"r"(sums),
-        "r"(sums + LANES), "r"(sums + rows_ * SIDE), "r"(sums + rows_ * SIDE + LANES), "r"(row)
+        "r"(sums + LANES), "r"(below), "r"(below + LANES), "r"(row)
         : "memory");
   }
 
@@ -87,6 +98,18 @@ struct Matrix {
     return first | second << 16;
   }
 
+  // SIDE numbers of a row.
+  __m512i line(int64_t row, int64_t column) const {
+    int64_t count = row < rows ? columns - column : 0;
+    return _mm512_maskz_loadu_epi16(count >= SIDE ? 0xffffffff : count > 0 ? (1u << count) - 1 : 0,
+                                    values + row * step + column);
+  }
+
+  // SIDE columns of SIDE rows, `to_step` apart.
+  void copy(int64_t row, int64_t column, Half* to, int64_t to_step) const {
+    for (int64_t i = 0; i < SIDE; i++) _mm512_storeu_si512(to + i * to_step, line(row + i, column));
+  }
+
   // Of a panel of SIDE columns, a block of depth as the right factor of tiles has it.
   void pack(int64_t row, int64_t column, Half* to) const {
     for (int64_t n = 0; n < SIDE; n += LANES)
@@ -100,12 +123,7 @@ struct Matrix {
   void pack_turned(int64_t row, int64_t column, Half* to) const {
     for (int64_t n = 0; n < SIDE; n += LANES, to += TILE) {
       Square square;
-      for (int64_t i = 0; i < LANES; i++) {
-        const Half* from = values + (row + n + i) * step + column;
-        int64_t count = row + n + i < rows ? columns - column : 0;
-        square[i] = reinterpret_cast<Vector>(_mm512_maskz_loadu_epi16(
-            count >= SIDE ? 0xffffffff : count > 0 ? (1u << count) - 1 : 0, from));
-      }
+      for (int64_t i = 0; i < LANES; i++) square[i] = reinterpret_cast<Vector>(line(row + n + i, column));
       transpose(square);
       std::memcpy(to, square, sizeof(square));
     }
@@ -141,6 +159,33 @@ struct HalfScratch {
   Scratch scratch;
   HalfScratch(int64_t size, bool shared) : scratch(size / 2 + 1, shared) {}
   Half* take(int64_t size) { return reinterpret_cast<Half*>(scratch.take(size / 2)); }
+};
+
+// Numbers as the processor rounds them: to the nearest, and to even ones in between; what is smaller than a normal number
+// becomes zero, as it does in products of tiles.
+inline void store_rounded(Half* to, Vector value, int64_t count) {
+  __m256i halves;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(value));
+  _mm256_mask_storeu_epi16(to, first_lanes(count), halves);
+}
+
+// Two vectors, rounded so.
+struct RoundedPair {
+  __m512i halves;  // those of the first vector before those of the second
+
+  RoundedPair(Vector first, Vector second) {
+    asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(halves) : "v"(first), "v"(second));
+  }
+  void store_apart(Half* first, Half* second) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(first), _mm512_maskz_extracti64x4_epi64(0xff, halves, 0));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(second), _mm512_maskz_extracti64x4_epi64(0xff, halves, 1));
+  }
+  // Each number beside that of the other vector, as right factors of tiles have two rows.
+  void store_paired(Half* to) const {
+    alignas(64) static const Half PLACES[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                              8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    _mm512_storeu_si512(to, _mm512_maskz_permutexvar_epi16(0xffffffff, _mm512_load_si512(PLACES), halves));
+  }
 };
 
 inline Matrix matrix(const Halves& buffer) {

@@ -1,9 +1,11 @@
 // Normalization of each row (layer and root-mean-square normalization) and of each column (batch normalization) of a
-// matrix, and their gradients. Means and variances are those of deviations, which lose no digits to a large mean.
+// matrix, and their gradients. Means and variances are those of deviations, which lose no digits to a large mean. Numbers of
+// bfloat16 are worked with as float32, and so are sums over them and what there is one of for each row or column.
 
 #include <cmath>
 
 #include "functions.h"
+#include "half.h"
 #include "handlers.h"
 
 namespace lamina {
@@ -18,7 +20,8 @@ int64_t blocks(int64_t rows) { return (rows + BLOCK - 1) / BLOCK; }
 // Where the rows of a matrix lie, and how its columns fall into vectors.
 struct Matrix {
   int64_t rows, columns;
-  explicit Matrix(const Floats& x) : columns(x.dimensions().back()) {
+  template <typename Buffer>
+  explicit Matrix(const Buffer& x) : columns(x.dimensions().back()) {
     rows = columns ? x.element_count() / columns : 0;
   }
   template <typename Body>
@@ -50,17 +53,20 @@ struct Matrix {
   }
 };
 
-const float* values_or_null(const Floats& x) { return x.element_count() ? x.typed_data() : nullptr; }
+template <ffi::DataType TYPE>
+const ffi::NativeType<TYPE>* values_or_null(const ffi::Buffer<TYPE>& x) {
+  return x.element_count() ? x.typed_data() : nullptr;
+}
 
 // y = gamma (x - mean) / sqrt(variance + epsilon) + beta for each row; without `centered`, the mean is taken as 0.
-ffi::Error layer_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, FloatsOut y, FloatsOut mean,
-                      FloatsOut scale, float epsilon, bool centered) {
+template <ffi::DataType TYPE>
+ffi::Error layer_norm(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, Floats gamma, Floats beta, ffi::ResultBuffer<TYPE> y,
+                      FloatsOut mean, FloatsOut scale, float epsilon, bool centered) {
   Matrix m(x);
   const float *g = values_or_null(gamma), *b = values_or_null(beta);
   m.each_block(pool, [&](int64_t, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
-      const float* from = x.typed_data() + row * m.columns;
-      float* to = y->typed_data() + row * m.columns;
+      auto from = x.typed_data() + row * m.columns, to = y->typed_data() + row * m.columns;
       Vector total{};
       if (centered) m.each_vector([&](int64_t c, int64_t n) { total += load(from + c, n); });
       float average = centered ? sum(total) / m.columns : 0.0f;
@@ -93,21 +99,24 @@ void add_up(const Aligned& parts, int64_t count, int64_t columns, float* total) 
 }
 
 // The gradients of that, of which `again` is a second one of the result, and `more` one to be added to the input's.
-ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Floats mean, Floats scale, Floats gradient,
-                               Floats again, Floats more, FloatsOut x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient, bool centered) {
+template <ffi::DataType TYPE>
+ffi::Error layer_norm_gradient(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, Floats gamma, Floats mean, Floats scale,
+                               ffi::Buffer<TYPE> gradient, ffi::Buffer<TYPE> again, ffi::Buffer<TYPE> more,
+                               ffi::ResultBuffer<TYPE> x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient,
+                               bool centered) {
   Matrix m(x);
-  const float *weights = values_or_null(gamma), *second = values_or_null(again), *added = values_or_null(more);
+  const float* weights = values_or_null(gamma);
+  auto second = values_or_null(again), added = values_or_null(more);
   int64_t padded = vectors(m.columns) * LANES;
   Aligned gammas(blocks(m.rows) * padded), betas(blocks(m.rows) * padded);
   m.each_block(pool, [&](int64_t block, int64_t first, int64_t last) {
     float *gamma_sum = &gammas[block * padded], *beta_sum = &betas[block * padded];
     for (int64_t row = first; row < last; row++) {
-      const float* from = x.typed_data() + row * m.columns;
+      auto from = x.typed_data() + row * m.columns, to = x_gradient->typed_data() + row * m.columns;
       auto gradient_at = [&](int64_t c, int64_t n) {
         Vector given = load(gradient.typed_data() + row * m.columns + c, n);
         return second ? given + load(second + row * m.columns + c, n) : given;
       };
-      float* to = x_gradient->typed_data() + row * m.columns;
       float average = mean.typed_data()[row], factor = scale.typed_data()[row];
       Vector weighted{}, projected{};
       m.each_vector([&](int64_t c, int64_t n) {
@@ -136,14 +145,15 @@ ffi::Error layer_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
 }
 
 // Mean and variance of each column.
-ffi::Error batch_moments(ffi::ThreadPool pool, Floats x, FloatsOut mean, FloatsOut variance) {
+template <ffi::DataType TYPE>
+ffi::Error batch_moments(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, FloatsOut mean, FloatsOut variance) {
   Matrix m(x);
   int64_t padded = vectors(m.columns) * LANES;
   // mean and squared deviations of each block, which are in the cache for the second look at them
   Aligned means(blocks(m.rows) * padded), squares(blocks(m.rows) * padded);
   m.each_part(pool, [&](int64_t block, int64_t first, int64_t last, int64_t begin, int64_t end) {
     m.each_group(begin, end, [&](int64_t c, auto group) {
-      const float* from = x.typed_data() + c;
+      auto from = x.typed_data() + c;
       Vector total[group]{}, square[group]{};
       for (int64_t row = first; row < last; row++)
         for (int v = 0; v < group; v++) total[v] += load(from + row * m.columns + v * LANES, end - c - v * LANES);
@@ -189,11 +199,12 @@ struct Columns {
 };
 
 // y = activated(gamma (x - mean) / sqrt(variance + epsilon) + beta + more) for each column.
-ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, Floats mean, Floats variance, Floats more,
-                      FloatsOut y, float epsilon, float slope) {
+template <ffi::DataType TYPE>
+ffi::Error batch_norm(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, Floats gamma, Floats beta, Floats mean, Floats variance,
+                      ffi::Buffer<TYPE> more, ffi::ResultBuffer<TYPE> y, float epsilon, float slope) {
   Matrix m(x);
   Columns normal(m, gamma, beta, mean, variance, epsilon);
-  const float* added = values_or_null(more);
+  auto added = values_or_null(more);
   m.each_part(pool, [&](int64_t, int64_t first, int64_t last, int64_t begin, int64_t end) {
     for (int64_t row = first; row < last; row++)
       for (int64_t c = begin; c < end; c += LANES) {
@@ -207,9 +218,10 @@ ffi::Error batch_norm(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta,
 }
 
 // The gradients of that without `more`, through mean and variance too.
-ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Floats beta, Floats mean, Floats variance,
-                               Floats gradient, FloatsOut x_gradient, FloatsOut gamma_gradient, FloatsOut beta_gradient,
-                               float epsilon, float slope) {
+template <ffi::DataType TYPE>
+ffi::Error batch_norm_gradient(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, Floats gamma, Floats beta, Floats mean,
+                               Floats variance, ffi::Buffer<TYPE> gradient, ffi::ResultBuffer<TYPE> x_gradient,
+                               FloatsOut gamma_gradient, FloatsOut beta_gradient, float epsilon, float slope) {
   Matrix m(x);
   Columns normal(m, gamma, beta, mean, variance, epsilon);
   const float* weights = values_or_null(gamma);
@@ -262,20 +274,36 @@ ffi::Error batch_norm_gradient(ffi::ThreadPool pool, Floats x, Floats gamma, Flo
 }
 
 using F32 = ffi::Buffer<ffi::F32>;
+using BF16 = ffi::Buffer<ffi::BF16>;
 
-LAMINA_HANDLER(layer_norm, layer_norm,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
-                   .Attr<float>("epsilon").Attr<bool>("centered"));
-LAMINA_HANDLER(layer_norm_gradient, layer_norm_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
-                   .Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<bool>("centered"));
-LAMINA_HANDLER(batch_moments, batch_moments, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Ret<F32>().Ret<F32>());
-LAMINA_HANDLER(batch_norm, batch_norm,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
-                   .Ret<F32>().Attr<float>("epsilon").Attr<float>("slope"));
-LAMINA_HANDLER(batch_norm_gradient, batch_norm_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
-                   .Ret<F32>().Ret<F32>().Ret<F32>().Attr<float>("epsilon").Attr<float>("slope"));
+// How XLA's calls become arguments, for arrays of a TYPE.
+#define BIND ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+#define LAYER_NORM(TYPE)                                                                                            \
+  BIND.Arg<TYPE>().Arg<F32>().Arg<F32>().Ret<TYPE>().Ret<F32>().Ret<F32>().Attr<float>("epsilon")                   \
+      .Attr<bool>("centered")
+#define LAYER_NORM_GRADIENT(TYPE)                                                                                   \
+  BIND.Arg<TYPE>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<TYPE>().Arg<TYPE>().Arg<TYPE>().Ret<TYPE>().Ret<F32>()      \
+      .Ret<F32>().Attr<bool>("centered")
+#define BATCH_MOMENTS(TYPE) BIND.Arg<TYPE>().Ret<F32>().Ret<F32>()
+#define BATCH_NORM(TYPE)                                                                                            \
+  BIND.Arg<TYPE>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<TYPE>().Ret<TYPE>().Attr<float>("epsilon")       \
+      .Attr<float>("slope")
+#define BATCH_NORM_GRADIENT(TYPE)                                                                                   \
+  BIND.Arg<TYPE>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<TYPE>().Ret<TYPE>().Ret<F32>().Ret<F32>()        \
+      .Attr<float>("epsilon").Attr<float>("slope")
+
+LAMINA_HANDLER(layer_norm, layer_norm<ffi::F32>, LAYER_NORM(F32));
+LAMINA_HANDLER(layer_norm_gradient, layer_norm_gradient<ffi::F32>, LAYER_NORM_GRADIENT(F32));
+LAMINA_HANDLER(batch_moments, batch_moments<ffi::F32>, BATCH_MOMENTS(F32));
+LAMINA_HANDLER(batch_norm, batch_norm<ffi::F32>, BATCH_NORM(F32));
+LAMINA_HANDLER(batch_norm_gradient, batch_norm_gradient<ffi::F32>, BATCH_NORM_GRADIENT(F32));
+#if defined(__AVX512F__)
+LAMINA_HANDLER(half_layer_norm, layer_norm<ffi::BF16>, LAYER_NORM(BF16));
+LAMINA_HANDLER(half_layer_norm_gradient, layer_norm_gradient<ffi::BF16>, LAYER_NORM_GRADIENT(BF16));
+LAMINA_HANDLER(half_batch_moments, batch_moments<ffi::BF16>, BATCH_MOMENTS(BF16));
+LAMINA_HANDLER(half_batch_norm, batch_norm<ffi::BF16>, BATCH_NORM(BF16));
+LAMINA_HANDLER(half_batch_norm_gradient, batch_norm_gradient<ffi::BF16>, BATCH_NORM_GRADIENT(BF16));
+#endif
 
 }  // namespace
 }  // namespace lamina

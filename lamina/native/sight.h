@@ -76,15 +76,15 @@ struct Runs {
   const Run* end() const { return all.data() + count; }
 };
 
-// Hides the scores of what may not be seen; `scores` begin with the first key of the run.
-inline void hide(const Sight& sight, const Block& block, const Run& run, float* scores) {
+// Hides the scores of what may not be seen; `scores` begin with the first key of the run, and the next one's are a step on.
+inline void hide(const Sight& sight, const Block& block, const Run& run, float* scores, int64_t step = BLOCK) {
   const Vector hidden = all(-INFINITY);
   if (run.edge) {
     Mask lane;
     for (int i = 0; i < LANES; i++) lane[i] = i;
     for (int64_t k = 0; k < run.count; k++)
       for (int64_t v = run.low; v < run.high; v++) {
-        float* score = scores + k * BLOCK + v * LANES;
+        float* score = scores + k * step + v * LANES;
         Mask distance = lane + static_cast<int32_t>(block.first + v * LANES - run.first - k);
         Mask outside = (distance < static_cast<int32_t>(sight.lower)) | (distance > static_cast<int32_t>(sight.upper));
         store(score, outside ? hidden : load(score));
@@ -95,14 +95,14 @@ inline void hide(const Sight& sight, const Block& block, const Run& run, float* 
   if (!sight.by_query) {
     for (int64_t k = 0; k < run.count; k++)
       if (!mask[k * sight.by_key])
-        for (int64_t v = run.low; v < run.high; v++) store(scores + k * BLOCK + v * LANES, hidden);
+        for (int64_t v = run.low; v < run.high; v++) store(scores + k * step + v * LANES, hidden);
     return;
   }
   for (int64_t i = run.low * LANES; i < std::min(run.high * LANES, block.count); i++) {
     const bool* row = mask + i * sight.by_query;
     if (sight.by_key && !std::memchr(row, 0, run.count)) continue;
     for (int64_t k = 0; k < run.count; k++)
-      scores[k * BLOCK + i] = row[k * sight.by_key] ? scores[k * BLOCK + i] : -INFINITY;
+      scores[k * step + i] = row[k * sight.by_key] ? scores[k * step + i] : -INFINITY;
   }
 }
 

@@ -55,16 +55,16 @@ void tile(const float* left, int64_t left_step, int64_t depth, const float* righ
 }
 
 using Tile = void (*)(const float*, int64_t, int64_t, const float*, int64_t, float*, int64_t, bool);
-using Tiles = std::array<Tile, 11>;  // by the number of rows
+using TilesOfWidth = std::array<Tile, 11>;  // by the number of rows
 
 template <Contiguous LEFT, int VECTORS, int... ROWS>
-constexpr Tiles tiles_of_width(std::integer_sequence<int, ROWS...>) {
+constexpr TilesOfWidth tiles_of_width(std::integer_sequence<int, ROWS...>) {
   return {nullptr, tile<LEFT, ROWS + 1, VECTORS>...};
 }
 
 template <Contiguous LEFT, int... VECTORS>
-constexpr std::array<Tiles, WIDEST_TILE + 1> tiles(std::integer_sequence<int, VECTORS...>) {
-  return {Tiles{}, tiles_of_width<LEFT, VECTORS + 1>(std::make_integer_sequence<int, HIGHEST_TILE[VECTORS + 1]>())...};
+constexpr std::array<TilesOfWidth, WIDEST_TILE + 1> tiles(std::integer_sequence<int, VECTORS...>) {
+  return {TilesOfWidth{}, tiles_of_width<LEFT, VECTORS + 1>(std::make_integer_sequence<int, HIGHEST_TILE[VECTORS + 1]>())...};
 }
 
 // As many whole tiles as there are; gives the number of their rows.

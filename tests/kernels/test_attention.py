@@ -148,6 +148,109 @@ def test_native_against_portable_in_double_precision(name):
         np.testing.assert_allclose(mine, exact, rtol=0, atol=4e-6 * max(np.abs(exact).max(), 1))
 
 
+# Sizes as above. Blocks have 32 queries and keys, and 128 are taken at once.
+HALF_CASES = {
+    name: CASES[name] for name in ("causal", "joined", "joined with a mask", "causal window", "mask of each")
+} | {
+    "whole tiles": ((2, 128, 128, 4, 4, 32, 32), {"joined": (4, 4), "causal": True}),
+    "window": ((1, 150, 270, 1, 1, 33, 16), {"window": 20}),
+    "mask of keys": ((3, 50, 300, 2, 2, 16, 3), {"mask": (3, 1, 1, 300)}),
+    "mask of queries": ((2, 48, 60, 2, 1, 8, 8), {"mask": (2, 1, 48, 1)}),
+    "many": ((1, 290, 330, 6, 2, 70, 100), {}),
+}
+TILES = pytest.mark.skipif(
+    "half_attention" not in native.load().names, reason="this processor has no products of tiles"
+)
+
+
+@TILES
+@pytest.mark.parametrize("name", HALF_CASES)
+def test_half_numbers_are_multiplied_in_tiles_and_summed_up_in_float32(name):
+    (batch, queries, keys, heads, key_heads, dim, value_dim), settings = HALF_CASES[name]
+    settings = {"causal": False, "window": None, "joined": None, "scale": 0.3} | settings
+    shapes = [(batch, queries, heads, dim), *[(batch, keys, key_heads, d) for d in (dim, value_dim)]]
+    query, key, value, weight = (
+        jnp.asarray(draw(i, *shape), "bfloat16")
+        for i, shape in enumerate([*shapes, (batch, queries, heads, value_dim)])
+    )
+    key = key * jnp.linspace(1, 5, keys, dtype="bfloat16")[:, None, None]  # larger and larger scores
+    mask = draw(3, *settings.pop("mask", (0, 0, 0, 0))) > 0
+    joined = settings["joined"]
+    arrays = [jnp.concatenate((query, key, value), axis=2)] if joined else [query, key, value]
+
+    def run(weight, *arrays):
+        _, vjp = jax.vjp(lambda *arrays: kernels.ATTENTION(*arrays, mask, **settings), *arrays)
+        return kernels.ATTENTION(*arrays, mask, **settings), kernels.FORWARD(*arrays, mask, **settings), vjp(weight)
+
+    lowered = jax.jit(run).lower(weight, *arrays)
+    assert "lamina.half_attention_backward" in lowered.as_text()
+    out, (same, logarithms), gradients = lowered.compile()(weight, *arrays)
+    np.testing.assert_array_equal(out.astype("float32"), same.astype("float32"))
+    gradients = jnp.split(gradients[0], [heads, heads + key_heads], axis=2) if joined else gradients
+
+    # in float64, with each head of keys repeated; and by how much rounding to bfloat16 may change what becomes a factor
+    half, group, scale = 2.0**-8, heads // key_heads, settings["scale"]
+    query, key, value, weight = (np.asarray(a, "float64") for a in (query, key, value, weight))
+    key, value = (np.repeat(a, group, axis=2) for a in (key, value))
+    with jax.enable_x64(True):
+        given = [jnp.concatenate((query, key, value), axis=2)] if joined else map(jnp.asarray, (query, key, value))
+        repeated = settings | {"joined": (heads, heads) if joined else None}
+        exact, expected_logarithms = map(np.asarray, kernels.FORWARD(*given, mask, **repeated))
+        seen = {
+            "mask": jnp.asarray(mask) if mask.size else None,
+            "causal": settings["causal"],
+            "window": settings["window"],
+        }
+        weights = np.asarray(kernels.attention_weights(jnp.asarray(query), jnp.asarray(key), scale=scale, **seen))
+    np.testing.assert_allclose(logarithms, expected_logarithms, rtol=0, atol=2e-5)
+
+    def close(mine, exact, lost):
+        """Whether what differs is what was lost before the last rounding, and that."""
+        assert mine.dtype == jnp.bfloat16
+        error = np.abs(np.asarray(mine, "float64") - exact)
+        assert (error <= 1.02 * (lost + half * np.abs(exact)) + 1e-5 * np.abs(exact).max()).all()
+
+    def of_group(array):
+        return array.reshape(*array.shape[:2], key_heads, group, array.shape[3]).sum(3)
+
+    close(out, exact, half * np.einsum("bhqk,bkhd->bqhd", weights, np.abs(value)))
+    sent = np.einsum("bqhd,bkhd->bhqk", weight, value)
+    mean, lost_mean = (
+        np.einsum("bqhd,bqhd->bhq", *pair)[..., None] for pair in ((exact, weight), np.abs((exact, weight)))
+    )
+    changes = scale * weights * (sent - mean)
+    lost = half * (np.abs(changes) + scale * weights * lost_mean)
+    of_weights = half * weights
+    for mine, factors, loss, other, path in (
+        (gradients[0], changes, lost, key, "bhqk,bkhd->bqhd"),
+        (gradients[1], changes, lost, query, "bhqk,bqhd->bkhd"),
+        (gradients[2], weights, of_weights, weight, "bhqk,bqhd->bkhd"),
+    ):
+        found = np.einsum(path, factors, other), np.einsum(path, loss, np.abs(other))
+        close(mine, *(found if mine is gradients[0] else map(of_group, found)))
+
+
+@TILES
+def test_in_tiles_not_a_number_stays_one_and_what_sees_nothing_is_zero():
+    query, key, value = (jnp.asarray(draw(i, 2, 40, 1, 4), "bfloat16") for i in range(3))
+    settings = {"joined": None, "causal": True, "window": None, "scale": 0.5}
+    nothing = jnp.zeros((0, 0, 0, 0), bool)
+    for arrays in (key.at[0, 7].set(jnp.nan), value), (key, value.at[0, 7].set(jnp.nan)):
+        assert kernels.ATTENTION.is_half(query, *arrays, nothing, **settings)
+        assert np.isnan(kernels.ATTENTION(query, *arrays, nothing, **settings)[0, 7:]).all()
+    found = kernels.ATTENTION(query.at[0, 7, 0, 0].set(jnp.inf), key, value, nothing, **settings)
+    assert np.isnan(found[0]).any(axis=(1, 2)).tolist() == [i == 7 for i in range(40)]
+
+    def total(*arrays):
+        result = kernels.ATTENTION(*arrays, jnp.arange(2).reshape(2, 1, 1, 1) == 0, **settings)
+        return jnp.sum(jnp.sin(result.astype("float32"))), result
+
+    gradients, result = jax.grad(total, (0, 1, 2), has_aux=True)(query, key, value)
+    for array in (result, *gradients):
+        assert array[0].any()
+        assert not array[1].any()
+
+
 def test_self_attention_equals_its_parts():
     projected = jnp.asarray(draw(0, 2, 5, 8, 3), "float32")
     mask = jnp.arange(5)[None, None, None] < 4

@@ -1,0 +1,78 @@
+// What attention is asked for: queries, keys and values, and which of them may see which.
+#pragma once
+
+#include <cmath>
+#include <functional>
+
+#include "handlers.h"
+#include "shuffles.h"
+#include "sight.h"
+#include "tiles.h"
+
+namespace lamina {
+
+using Booleans = ffi::Buffer<ffi::PRED>;
+
+// Some heads of an array (batch, length, heads, dim).
+template <typename T>
+struct Heads {
+  T* values;
+  int64_t length, row, dim;
+
+  Heads(T* values, ffi::Span<const int64_t> shape, int64_t first)
+      : values(values + first * shape[3]), length(shape[1]), row(shape[2] * shape[3]), dim(shape[3]) {}
+  // What one head has at a place and after.
+  Rows<T> at(int64_t example, int64_t place, int64_t head) const {
+    return {values + (example * length + place) * row + head * dim, row};
+  }
+};
+template <ffi::DataType TYPE>
+struct AttentionProblem {
+  using Number = ffi::NativeType<TYPE>;
+  using Numbers = ffi::Buffer<TYPE>;
+  int64_t batch, queries, keys, heads, key_heads;
+  Heads<const Number> query, key, value;
+  Sight sight;
+  float scale;
+
+  AttentionProblem(const Numbers& query, const Numbers& key, const Numbers& value, const Booleans& mask, Integers first,
+                   Integers heads, Integers band, float scale)
+      : batch(query.dimensions()[0]), queries(query.dimensions()[1]), keys(key.dimensions()[1]), heads(heads[0]),
+        key_heads(heads[1]), query(query.typed_data(), query.dimensions(), first[0]),
+        key(key.typed_data(), key.dimensions(), first[1]), value(value.typed_data(), value.dimensions(), first[2]),
+        sight{band[0], band[1]}, scale(scale) {
+    if (!mask.element_count()) return;
+    auto shape = mask.dimensions();
+    auto step = [&](int axis, int64_t distance) { return shape[axis] == 1 ? 0 : distance; };
+    sight = {band[0], band[1], mask.typed_data(), step(0, shape[1] * shape[2] * shape[3]), step(1, shape[2] * shape[3]),
+             step(2, shape[3]), step(3, 1)};
+  }
+
+  int64_t group() const { return heads / key_heads; }
+
+  // Runs body(i) for each i in [0, count), on this thread alone where there is little to do.
+  void share_out(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body) const {
+    constexpr int64_t FEW_PRODUCTS = 1 << 20;  // not worth waking other threads
+    if (batch * heads * queries * keys * (query.dim + value.dim) >= FEW_PRODUCTS) return parallel_for(pool, count, body);
+    for (int64_t i = 0; i < count; i++) body(i);
+  }
+};
+
+// to[i][d] = factors[i] * from[d][i]
+template <typename T>
+void scatter(Rows<const float> from, const Vector* factors, int64_t count, int64_t dim, Rows<T> to) {
+  for (int64_t i = 0; i < count; i += LANES)
+    for (int64_t d = 0; d < dim; d += LANES) {
+      Square square;
+      load(from.values + d * from.step + i, from.step, dim - d, LANES, square);
+      for (Vector& vector : square) vector *= factors[i / LANES];
+      transpose(square);
+      for (int64_t j = 0; j < std::min<int64_t>(count - i, LANES); j++)
+        store(to.values + (i + j) * to.step + d, square[j], dim - d);
+    }
+}
+
+// The logarithm of a sum of exponentials; 0 where nothing was summed up.
+inline float logarithm_of(float sum, float largest) { return sum == 0.0f ? 0.0f : largest + std::log(sum); }
+
+}  // namespace lamina
