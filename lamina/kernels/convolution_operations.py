@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from lamina.core.typing import Array
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, typed
 from lamina.kernels.slopes import activate, undo
 
 Arrays = Sequence[Array]
@@ -269,11 +269,6 @@ def _half_supports(*arrays: Any, groups: int, **settings: Any) -> bool:
     return groups == 1
 
 
-def _typed(target: str, x: Array) -> str:
-    """The kernel's name for numbers such as those of ``x``."""
-    return f"half_{target}" if x.dtype == jnp.bfloat16 else target
-
-
 def _plane(x: Array) -> Array:
     """A sequence as a picture of height 1."""
     return x[:, None] if x.ndim == 3 else x
@@ -301,7 +296,7 @@ def _native(x: Array, kernel: Array, bias: Array, *, slope: float, **geometry: A
     shape = jax.ShapeDtypeStruct((x.shape[0], *[1] * (2 - len(lengths)), *lengths, kernel.shape[-1]), x.dtype)
     kernel = kernel[None] if kernel.ndim == 3 else kernel
     target = "depthwise" if 1 < x.shape[-1] == geometry["groups"] == kernel.shape[-1] else "convolution"
-    y = call(_typed(target, x), shape, _plane(x), kernel, bias, slope=np.float32(slope), **_attributes(**geometry))
+    y = call(typed(target, x), shape, _plane(x), kernel, bias, slope=np.float32(slope), **_attributes(**geometry))
     return y[:, 0] if x.ndim == 3 else y
 
 
@@ -324,7 +319,7 @@ def _outer_native(
     if 1 < inner.shape[-1] == geometry["groups"] == channels:
         y = call("depthwise_outer", shape, *arrays, **numbers)
     else:
-        y = call(_typed("convolution_outer", inner), shape, *arrays, bias, slope=np.float32(slope), **numbers)
+        y = call(typed("convolution_outer", inner), shape, *arrays, bias, slope=np.float32(slope), **numbers)
     return y[:, 0] if inner.ndim == 3 else y
 
 
@@ -338,7 +333,7 @@ def _kernel_native(
     target = (
         "depthwise_kernel" if 1 < outer.shape[-1] == geometry["groups"] == inner.shape[-1] else "convolution_kernel"
     )
-    kernel, bias = call(_typed(target, inner), shapes, *arrays, undone=np.float32(undone), **_attributes(**geometry))
+    kernel, bias = call(typed(target, inner), shapes, *arrays, undone=np.float32(undone), **_attributes(**geometry))
     return kernel.reshape(*size, *shape[-2:]), bias
 
 

@@ -239,3 +239,8 @@ def call(target: str, results: Any, *arrays: Array, in_place: dict[int, int] | N
     """
     function = jax.ffi.ffi_call(native.PREFIX + target, results, input_output_aliases=in_place)
     return function(*arrays, **attributes)
+
+
+def typed(target: str, array: Array) -> str:
+    """The name of the kernel for numbers such as those of ``array``."""
+    return f"half_{target}" if array.dtype == jnp.bfloat16 else target
