@@ -110,18 +110,22 @@ struct Entries {
 
   // Of all places, from a row that begins with the first column seen.
   void write(const Half* row, Half* to) const {
-    int64_t runs = axis.spacing == 1 ? 1 : axis.taps, length = axis.spacing == 1 ? filled : channels;
     for (int64_t i = 0; i < axis.places; i++, row += axis.stride * channels, to += size) {
-      if (runs > 1) std::fill(to, to + size, Half{});
-      for (int64_t run = 0; run < runs; run++) {
-        const Half* from = row + run * axis.spacing * channels;
-        Half* begin = to + run * channels;
-        for (int64_t n = 0; n < length; n += SIDE) {
-          __m512i numbers = _mm512_maskz_loadu_epi16(some(length - n), from + n);
-          _mm512_mask_storeu_epi16(begin + n, runs > 1 ? some(length - n) : 0xffffffff, numbers);
-        }
+      if (axis.spacing == 1) {
+        copy(row, filled, to);
+        continue;
       }
+      std::fill(to, to + size, Half{});
+      for (int64_t tap = 0; tap < axis.taps; tap++)
+        std::memcpy(to + tap * channels, row + tap * axis.spacing * channels, channels * sizeof(Half));
     }
+  }
+
+ private:
+  // What follows to the end of a block is zero.
+  static void copy(const Half* from, int64_t count, Half* to) {
+    for (; count > SIDE; count -= SIDE, from += SIDE, to += SIDE) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(some(count), from));
   }
 };
 
@@ -203,14 +207,30 @@ struct Result {
   int64_t height, width, channels;
   const Half* bias;  // none if nothing is to be added
   float slope;
+};
 
-  void write(int64_t place, int64_t channel, Vector value) const {
-    int64_t count = channels - channel, before = channels - values.channels;
-    if (bias) value += load(bias + channel, count);
-    if (channel < before)
-      store(values.first + place * before + channel, activated(value, slope), before - channel);
-    else
-      store(values.second + place * values.channels + channel - before, activated(value, slope), count);
+// A vector of channels of that, from `channel` on.
+struct Channels {
+  Half* to;
+  int64_t step;
+  __mmask16 there;
+  Vector bias;
+  float slope;
+
+  Channels(const Result& result, int64_t channel) : slope(result.slope) {
+    int64_t before = result.channels - result.values.channels, count = result.channels - channel;
+    bool first = channel < before;
+    step = first ? before : result.values.channels;
+    to = first ? result.values.first + channel : result.values.second + channel - before;
+    there = some(std::max<int64_t>(first ? before - channel : count, 0));
+    bias = result.bias ? load(result.bias + channel, count) : Vector{};
+  }
+
+  // Rounded as the processor does: numbers too small for a normal one become zero, as they do in products of tiles.
+  void write(int64_t place, Vector value) const {
+    __m256i halves;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(activated(value + bias, slope)));
+    _mm256_mask_storeu_epi16(to + place * step, there, halves);
   }
 };
 
@@ -256,7 +276,9 @@ struct Part {
       entries.write(seen.row(image, down.first + from * down.stride + y, across.first, width, space),
                     written + slots.at(y) * row_size);
     for (int64_t panel = 0; panel < blocks(result.channels); panel++) {
-      int64_t channel = panel * SIDE, row = from, column = 0;
+      int64_t channel = panel * SIDE, column = 0;
+      int64_t at = (image * result.height + down.start + from * down.step) * result.width + across.start;
+      Channels first(result, channel), second(result, channel + LANES);
       for (int64_t place = 0; place < places; place += SIDE) {
         alignas(64) float sums[SIDE * SIDE];
         with_sums(places - place, result.channels - channel, [&](auto tiles) {
@@ -270,10 +292,10 @@ struct Part {
           tiles.store(sums);
         });
         for (int64_t i = 0; i < std::min(SIDE, places - place); i++) {
-          int64_t at = (image * result.height + down.start + row * down.step) * result.width + across.start + column * across.step;
-          result.write(at, channel, load(sums + i * SIDE));
-          if (result.channels - channel > LANES) result.write(at, channel + LANES, load(sums + i * SIDE + LANES));
-          if (++column == across.places) column = 0, row++;
+          first.write(at, load(sums + i * SIDE));
+          if (second.there) second.write(at, load(sums + i * SIDE + LANES));
+          at += across.step;
+          if (++column == across.places) column = 0, at += down.step * result.width - across.places * across.step;
         }
       }
     }
@@ -353,14 +375,18 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
   int64_t row_size = columns * entries.size, seen_size = slots.count() * row_size + SIDE * entries.size;
   int64_t given_size = filter_blocks * SIDE * step, at_once = std::max<int64_t>(1, ROOM / (seen_size + given_size));
   int64_t entry_blocks = entries.size / SIDE, all_blocks = rows.taps * filter_blocks * entry_blocks;
-  int64_t wide = vectors(g.filters) * LANES;
-  Scratch shared(PARTS * (all_blocks * SIDE * SIDE + wide), true);
-  float *totals = shared.take(PARTS * all_blocks * SIDE * SIDE), *biases = shared.take(PARTS * wide);
+  int64_t part_size = (all_blocks + filter_blocks) * SIDE * SIDE;  // sums of the kernel, and, as those of ones, of the bias
+  Scratch shared(PARTS * part_size, true);
+  float* totals = shared.take(PARTS * part_size);
+  alignas(64) static const auto ones = [] {
+    std::array<Half, TILE> ones;
+    ones.fill(0x3f80);
+    return ones;
+  }();
 
   auto sum_up = [&](int64_t part) {
-    float *total = totals + part * all_blocks * SIDE * SIDE, *bias_total = biases + part * wide;
-    std::fill(total, total + all_blocks * SIDE * SIDE, 0.0f);
-    std::fill(bias_total, bias_total + wide, 0.0f);
+    float* total = totals + part * part_size;
+    std::fill(total, total + part_size, 0.0f);
     int64_t copy_size = depth * SIDE * g.filters;
     HalfScratch scratch(at_once * (seen_size + given_size) + copy_size + row_size + width * g.channels, false);
     Half *seen = scratch.take(at_once * seen_size), *given = scratch.take(at_once * given_size);
@@ -377,11 +403,6 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
       std::fill(seen, seen + SIDE * entries.size, Half{});
       for (int64_t y = from; y < until; y++) inner.write(image, y, 0, columns, copy + (y - from) * columns * g.filters);
       std::fill(copy + (until - from) * columns * g.filters, copy + copy_size, Half{});
-      for (int64_t n = 0; n < g.filters; n += LANES) {
-        Vector sum = load(bias_total + n);
-        for (const Half* at = copy + n; at < copy + copy_size; at += g.filters) sum += load(at, g.filters - n);
-        store(bias_total + n, sum);
-      }
       Matrix matrix{copy, depth * SIDE, g.filters, g.filters};
       for (int64_t n = 0; n < g.filters; n += SIDE)
         for (int64_t place = 0; place < depth * SIDE; place += SIDE) matrix.turn(place, n, given + n * step + place, step);
@@ -394,19 +415,24 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
         prepare((unit + i) / bands, share(g.rows, (unit + i) % bands, bands), share(g.rows, (unit + i) % bands + 1, bands),
                 seen + i * seen_size, given + i * given_size);
       float* sums = total;
+      // adds the product with so many columns, whose pictures and blocks of depth are so far apart
+      auto add = [&](int64_t n, int64_t columns, const Half* right, int64_t next_picture, int64_t next_block, int64_t row) {
+        with_sums(g.filters - n, columns, [&](auto tiles) {
+          tiles.load(sums);
+          for (int64_t i = 0; i < count; i++) {
+            const Half *left = given + i * given_size + n * step, *from = right + i * next_picture;
+            for (int64_t k = 0; k < depth; k++, left += SIDE, from += next_block) tiles.add(left, step, from, row, SIDE);
+          }
+          tiles.store(sums);
+        });
+        sums += SIDE * SIDE;
+      };
       for (int64_t tap = 0; tap < rows.taps; tap++)
         for (int64_t n = 0; n < g.filters; n += SIDE)
-          for (int64_t e = 0; e < entries.size; e += SIDE, sums += SIDE * SIDE)
-            with_sums(g.filters - n, entries.filled - e, [&](auto tiles) {
-              tiles.load(sums);
-              for (int64_t i = 0; i < count; i++) {
-                const Half* left = given + i * given_size + n * step;
-                const Half* right = seen + i * seen_size + slots.at(tap * rows.spacing) * row_size + 2 * e;
-                for (int64_t k = 0; k < depth; k++, left += SIDE, right += SIDE * entries.size)
-                  tiles.add(left, step, right, 2 * entries.size, SIDE);
-              }
-              tiles.store(sums);
-            });
+          for (int64_t e = 0; e < entries.size; e += SIDE)
+            add(n, entries.filled - e, seen + slots.at(tap * rows.spacing) * row_size + 2 * e, seen_size, SIDE * entries.size,
+                2 * entries.size);
+      for (int64_t n = 0; n < g.filters; n += SIDE) add(n, 1, ones.data(), 0, 0, SIDE);
     }
   };
   auto join = [&](int64_t block) {
@@ -416,7 +442,7 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
       for (int64_t j = e; j < std::min(e + SIDE, entries.filled); j += LANES) {
         Square square{};
         for (int64_t part = 0; part < PARTS; part++) {
-          const float* sums = totals + (part * all_blocks + block) * SIDE * SIDE + (i - n) * SIDE + j - e;
+          const float* sums = totals + part * part_size + block * SIDE * SIDE + (i - n) * SIDE + j - e;
           for (int64_t r = 0; r < LANES; r++) square[r] += load(sums + r * SIDE);
         }
         transpose(square);
@@ -429,10 +455,10 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
     if (phase == 0) return sum_up(part);
     for (int64_t block = share(all_blocks, part, PARTS); block < share(all_blocks, part + 1, PARTS); block++) join(block);
     if (part == 0)
-      for (int64_t n = 0; n < g.filters; n += LANES) {
+      for (int64_t n = 0; n < g.filters; n++) {
         Vector sum{};
-        for (int64_t i = 0; i < PARTS; i++) sum += load(biases + i * wide + n);
-        store(bias + n, sum, g.filters - n);
+        for (int64_t i = 0; i < PARTS; i++) sum += load(totals + i * part_size + (all_blocks * SIDE + n) * SIDE);
+        store(bias + n, sum, 1);
       }
   });
 }
@@ -473,6 +499,32 @@ ffi::Error half_convolution_kernel(ffi::ThreadPool pool, Halves outer, Halves gr
   return ffi::Error::Success();
 }
 
+// The same of two pictures whose channels follow each other.
+ffi::Error half_joined_convolution(ffi::ThreadPool pool, Halves first, Halves second, Halves kernel, Halves bias, HalvesOut y,
+                                   Integers pads, float slope) {
+  Geometry g = joined(first.dimensions(), second.dimensions(), kernel.dimensions(), y->dimensions(), pads);
+  forward(pool, g, outer_picture(g, {first.typed_data(), second.typed_data(), second.dimensions()[3]}), kernel.typed_data(),
+          {y->typed_data(), g.rows, g.columns, g.filters, values_or_null(bias), slope});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_joined_convolution_outer(ffi::ThreadPool pool, Halves gradient, Halves result, Halves kernel, HalvesOut first,
+                                         HalvesOut second, Integers pads, float undone) {
+  Geometry g = joined(first->dimensions(), second->dimensions(), kernel.dimensions(), gradient.dimensions(), pads);
+  Pictures<Half> outer{first->typed_data(), second->typed_data(), second->dimensions()[3]};
+  backward_outer(pool, g, inner_picture(g, gradient, result, undone), kernel.typed_data(),
+                 {outer, g.height, g.width, g.channels, nullptr, 1.0f});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_joined_convolution_kernel(ffi::ThreadPool pool, Halves first, Halves second, Halves gradient, Halves result,
+                                          HalvesOut kernel, HalvesOut bias, Integers pads, float undone) {
+  Geometry g = joined(first.dimensions(), second.dimensions(), kernel->dimensions(), gradient.dimensions(), pads);
+  backward_kernel(pool, g, outer_picture(g, {first.typed_data(), second.typed_data(), second.dimensions()[3]}),
+                  inner_picture(g, gradient, result, undone), kernel->typed_data(), bias->typed_data());
+  return ffi::Error::Success();
+}
+
 using BF16 = ffi::Buffer<ffi::BF16>;
 
 #define GEOMETRY Attr<Integers>("strides").Attr<Integers>("pads").Attr<Integers>("dilation").Attr<int64_t>("groups")
@@ -486,6 +538,15 @@ LAMINA_HANDLER_IF(has_tiles(), half_convolution_outer, half_convolution_outer,
 LAMINA_HANDLER_IF(has_tiles(), half_convolution_kernel, half_convolution_kernel,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>().GEOMETRY
                       .Attr<float>("undone"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution, half_joined_convolution,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                      .Attr<Integers>("pads").Attr<float>("slope"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_outer, half_joined_convolution_outer,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>()
+                      .Attr<Integers>("pads").Attr<float>("undone"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_kernel, half_joined_convolution_kernel,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                      .Ret<BF16>().Attr<Integers>("pads").Attr<float>("undone"));
 
 }  // namespace
 }  // namespace lamina

@@ -249,6 +249,21 @@ HALF_CONVOLUTIONS = [
     (convolutions.KERNEL, BIG | {"size": (4, 3), "undone": 0.0}, [(2, 31, 40, 21), *[(2, 32, 38, 17)] * 2]),
     (convolutions.KERNEL, STRIDED | {"size": (4, 4), "undone": 0.25}, [(5, 15, 12, 64), *[(5, 7, 6, 48)] * 2]),
     (convolutions.KERNEL, LINE | {"size": (3,), "undone": 0.0}, [(9, 170, 24), *[(9, 84, 19)] * 2]),
+    (
+        joined.JOINED_CONVOLUTION,
+        JOINED | {"slope": 0.25},
+        [(3, 27, 26, 16), (3, 27, 26, 32), (3, 3, 48, 19), (19,)],
+    ),
+    (
+        joined.OUTER_OF_JOINED,
+        JOINED | {"lengths": (25, 26), "channels": (32, 16), "undone": 0.0},
+        [(3, 26, 24, 20), (3, 26, 24, 20), (3, 3, 48, 20)],
+    ),
+    (
+        joined.KERNEL_OF_JOINED,
+        JOINED | {"undone": 0.25},
+        [(5, 25, 26, 16), (5, 25, 26, 32), *[(5, 26, 24, 35)] * 2],
+    ),
 ]
 
 
