@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from lamina.core.typing import Array
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 from lamina.kernels.slopes import activate, undo
 
 Arrays = Sequence[Array]
@@ -265,6 +265,10 @@ def _kernel_supports(outer: Any, inner: Any, result: Any, *, pads: Pads, groups:
     return _supports(outer.shape[-1], inner.shape[-1], groups, pads, [outer, inner, result])
 
 
+def _half_supports(*arrays: Any, groups: int, **settings: Any) -> bool:
+    return groups == 1
+
+
 def _plane(x: Array) -> Array:
     """A sequence as a picture of height 1."""
     return x[:, None] if x.ndim == 3 else x
@@ -289,10 +293,10 @@ def _native(x: Array, kernel: Array, bias: Array, *, slope: float, **geometry: A
         x.shape[1:-1], kernel.shape[:-2], geometry["strides"], geometry["pads"], geometry["dilation"], strict=True
     ):
         lengths.append((n + sum(pair) - (k - 1) * d - 1) // s + 1)
-    shape = jax.ShapeDtypeStruct((x.shape[0], *[1] * (2 - len(lengths)), *lengths, kernel.shape[-1]), "float32")
+    shape = jax.ShapeDtypeStruct((x.shape[0], *[1] * (2 - len(lengths)), *lengths, kernel.shape[-1]), x.dtype)
     kernel = kernel[None] if kernel.ndim == 3 else kernel
     target = "depthwise" if 1 < x.shape[-1] == geometry["groups"] == kernel.shape[-1] else "convolution"
-    y = call(target, shape, _plane(x), kernel, bias, slope=np.float32(slope), **_attributes(**geometry))
+    y = call(of_dtype(target, x), shape, _plane(x), kernel, bias, slope=np.float32(slope), **_attributes(**geometry))
     return y[:, 0] if x.ndim == 3 else y
 
 
@@ -308,14 +312,14 @@ def _outer_native(
     **geometry: Any,
 ) -> Array:
     channels = kernel.shape[-2] * geometry["groups"]
-    shape = jax.ShapeDtypeStruct((inner.shape[0], *[1] * (2 - len(lengths)), *lengths, channels), "float32")
+    shape = jax.ShapeDtypeStruct((inner.shape[0], *[1] * (2 - len(lengths)), *lengths, channels), inner.dtype)
     kernel = kernel[None] if kernel.ndim == 3 else kernel
     result = _plane(result) if result.size else result
     arrays, numbers = (_plane(inner), result, kernel), {"undone": np.float32(undone), **_attributes(**geometry)}
     if 1 < inner.shape[-1] == geometry["groups"] == channels:
         y = call("depthwise_outer", shape, *arrays, **numbers)
     else:
-        y = call("convolution_outer", shape, *arrays, bias, slope=np.float32(slope), **numbers)
+        y = call(of_dtype("convolution_outer", inner), shape, *arrays, bias, slope=np.float32(slope), **numbers)
     return y[:, 0] if inner.ndim == 3 else y
 
 
@@ -323,13 +327,13 @@ def _kernel_native(
     outer: Array, inner: Array, result: Array, *, size: Numbers, undone: float, **geometry: Any
 ) -> tuple[Array, Array]:
     shape = (*[1] * (2 - len(size)), *size, outer.shape[-1] // geometry["groups"], inner.shape[-1])
-    shapes = (jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct((inner.shape[-1],), "float32"))
+    shapes = (jax.ShapeDtypeStruct(shape, inner.dtype), jax.ShapeDtypeStruct((inner.shape[-1],), inner.dtype))
     result = _plane(result) if result.size else result
     arrays = (_plane(outer), _plane(inner), result)
     target = (
         "depthwise_kernel" if 1 < outer.shape[-1] == geometry["groups"] == inner.shape[-1] else "convolution_kernel"
     )
-    kernel, bias = call(target, shapes, *arrays, undone=np.float32(undone), **_attributes(**geometry))
+    kernel, bias = call(of_dtype(target, inner), shapes, *arrays, undone=np.float32(undone), **_attributes(**geometry))
     return kernel.reshape(*size, *shape[-2:]), bias
 
 
@@ -337,6 +341,9 @@ CONVOLUTION = Operation(
     "convolution",
     _portable,
     native=_native,
+    half=_native,
+    half_targets=["half_convolution"],
+    half_supports=_half_supports,
     targets=["convolution", "depthwise"],
     supports=_forward_supports,
     backward=_gradients,
@@ -345,6 +352,9 @@ OUTER = Operation(
     "convolution_outer",
     _outer_portable,
     native=_outer_native,
+    half=_outer_native,
+    half_targets=["half_convolution_outer"],
+    half_supports=_half_supports,
     targets=["convolution_outer", "depthwise_outer"],
     supports=_outer_supports,
     backward=_outer_gradients,
@@ -354,6 +364,9 @@ KERNEL = Operation(
     _kernel_portable,
     multiple=True,
     native=_kernel_native,
+    half=_kernel_native,
+    half_targets=["half_convolution_kernel"],
+    half_supports=_half_supports,
     targets=["convolution_kernel", "depthwise_kernel"],
     supports=_kernel_supports,
     backward=_kernel_gradients,

@@ -10,7 +10,7 @@ import numpy as np
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Shaped
 from lamina.kernels.convolution_operations import CONVOLUTION, KERNEL, OUTER
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 
 Pads = tuple[tuple[int, int], ...]
 #: the native form moves so many channels at once
@@ -57,8 +57,9 @@ def _native(
     first: Array, second: Array, kernel: Array, bias: Array, *, slope: float, pads: Pads, looped: bool
 ) -> Array:
     lengths = [n + sum(pair) - 2 for n, pair in zip(first.shape[1:3], pads, strict=True)]
-    shape = jax.ShapeDtypeStruct((len(first), *lengths, kernel.shape[-1]), "float32")
-    return call("joined_convolution", shape, first, second, kernel, bias, pads=_before(pads), slope=np.float32(slope))
+    shape = jax.ShapeDtypeStruct((len(first), *lengths, kernel.shape[-1]), first.dtype)
+    target, arrays = of_dtype("joined_convolution", first), (first, second, kernel, bias)
+    return call(target, shape, *arrays, pads=_before(pads), slope=np.float32(slope))
 
 
 def _before(pads: Pads) -> np.ndarray:
@@ -112,9 +113,9 @@ def _outer_native(
     pads: Pads,
     looped: bool,
 ) -> Any:
-    shapes = [jax.ShapeDtypeStruct((len(inner), *lengths, some), "float32") for some in channels]
-    arrays = (inner, result, kernel)
-    return call("joined_convolution_outer", shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
+    shapes = [jax.ShapeDtypeStruct((len(inner), *lengths, some), inner.dtype) for some in channels]
+    target, arrays = of_dtype("joined_convolution_outer", inner), (inner, result, kernel)
+    return call(target, shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
 
 
 def _kernel_portable(
@@ -130,9 +131,9 @@ def _kernel_native(
 ) -> Any:
     filters = inner.shape[-1]
     sizes = ((3, 3, first.shape[-1] + second.shape[-1], filters), (filters,))
-    shapes = [jax.ShapeDtypeStruct(size, "float32") for size in sizes]
-    arrays = (first, second, inner, result)
-    return call("joined_convolution_kernel", shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
+    shapes = [jax.ShapeDtypeStruct(size, inner.dtype) for size in sizes]
+    target, arrays = of_dtype("joined_convolution_kernel", inner), (first, second, inner, result)
+    return call(target, shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
 
 
 JOINED_CONVOLUTION = Operation(
@@ -140,6 +141,8 @@ JOINED_CONVOLUTION = Operation(
     _portable,
     native=_native,
     targets=["joined_convolution"],
+    half=_native,
+    half_targets=["half_joined_convolution"],
     supports=_supports,
     backward=_gradients,
 )
@@ -149,6 +152,8 @@ OUTER_OF_JOINED = Operation(
     multiple=True,
     native=_outer_native,
     targets=["joined_convolution_outer"],
+    half=_outer_native,
+    half_targets=["half_joined_convolution_outer"],
     supports=_supports,
 )
 KERNEL_OF_JOINED = Operation(
@@ -157,5 +162,7 @@ KERNEL_OF_JOINED = Operation(
     multiple=True,
     native=_kernel_native,
     targets=["joined_convolution_kernel"],
+    half=_kernel_native,
+    half_targets=["half_joined_convolution_kernel"],
     supports=_supports,
 )

@@ -17,7 +17,7 @@ from jax import lax
 from lamina.core import allowance
 from lamina.core.typing import Array, Float, Real
 from lamina.kernels.convolution import Pads, Sizes, pads_of, per_axis
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 
 Numbers = tuple[int, ...]
 Pair = tuple[int, int]
@@ -124,8 +124,13 @@ def _native(target: str, lengths: Numbers, *arrays: Array, **windows: Any) -> Ar
         "pads": np.array([*[0] * flat, *(pair[0] for pair in windows["pads"])], "int64"),
     }
     arrays = tuple(a[:, None] for a in arrays) if flat else arrays
-    result = call(target, jax.ShapeDtypeStruct(shape, "float32"), *arrays, **attributes)
+    result = call(of_dtype(target, arrays[0]), jax.ShapeDtypeStruct(shape, arrays[0].dtype), *arrays, **attributes)
     return result[:, 0] if flat else result
+
+
+def _apart(*arrays: Any, size: Numbers, strides: Numbers, **windows: Any) -> bool:
+    """Whether no entry is in two windows, so that its gradient is rounded once."""
+    return all(step >= length for length, step in zip(size, strides, strict=True))
 
 
 def _places(x: Array, size: Numbers, strides: Numbers, pads: Sequence[Pair]) -> Numbers:
@@ -133,11 +138,29 @@ def _places(x: Array, size: Numbers, strides: Numbers, pads: Sequence[Pair]) -> 
     return tuple((n + sum(pair) - k) // s + 1 for n, k, s, pair in lengths)
 
 
+def _max(x: Array, **windows: Any) -> Array:
+    return _native("max_pool", _places(x, **windows), x, **windows)
+
+
+def _max_gradient(x: Array, *others: Array, **windows: Any) -> Array:
+    return _native("max_pool_gradient", x.shape[1:-1], x, *others, **windows)
+
+
+def _average(x: Array, **windows: Any) -> Array:
+    return _native("average_pool", _places(x, **windows), x, **windows)
+
+
+def _average_gradient(gradient: Array, *, lengths: Numbers, **windows: Any) -> Array:
+    return _native("average_pool_gradient", lengths, gradient, **windows)
+
+
 MAX_POOL: Operation = Operation(
     "max_pool",
     _max_portable,
-    native=lambda x, **windows: _native("max_pool", _places(x, **windows), x, **windows),
+    native=_max,
     targets=["max_pool"],
+    half=_max,
+    half_targets=["half_max_pool"],
     supports=_native_supports,
     backward=lambda primals, results, gradients, wanted, **windows: [
         MAX_POOL_GRADIENT(*primals, *results, *gradients, **windows)
@@ -146,15 +169,20 @@ MAX_POOL: Operation = Operation(
 MAX_POOL_GRADIENT: Operation = Operation(
     "max_pool_gradient",
     _max_gradient_portable,
-    native=lambda x, *others, **windows: _native("max_pool_gradient", x.shape[1:-1], x, *others, **windows),
+    native=_max_gradient,
     targets=["max_pool_gradient"],
+    half=_max_gradient,
+    half_targets=["half_max_pool_gradient"],
+    half_supports=_apart,
     supports=_native_supports,
 )
 AVERAGE_POOL: Operation = Operation(
     "average_pool",
     _average_portable,
-    native=lambda x, **windows: _native("average_pool", _places(x, **windows), x, **windows),
+    native=_average,
     targets=["average_pool"],
+    half=_average,
+    half_targets=["half_average_pool"],
     supports=_native_supports,
     backward=lambda primals, results, gradients, wanted, **windows: [
         AVERAGE_POOL_GRADIENT(*gradients, lengths=primals[0].shape[1:-1], **windows)
@@ -163,8 +191,11 @@ AVERAGE_POOL: Operation = Operation(
 AVERAGE_POOL_GRADIENT: Operation = Operation(
     "average_pool_gradient",
     _average_gradient_portable,
-    native=lambda g, *, lengths, **windows: _native("average_pool_gradient", lengths, g, **windows),
+    native=_average_gradient,
     targets=["average_pool_gradient"],
+    half=_average_gradient,
+    half_targets=["half_average_pool_gradient"],
+    half_supports=_apart,
     supports=_native_supports,
     backward=lambda primals, results, gradients, wanted, *, lengths, **windows: [AVERAGE_POOL(*gradients, **windows)],
 )

@@ -47,6 +47,15 @@ struct Pictures {
   Pictures(Number* first, Number* second, int64_t channels) : first(first), second(second), channels(channels) {}
 };
 
+// Of a convolution with steps of 1 whose outer side is two pictures.
+inline Geometry joined(Geometry::Shape first, Geometry::Shape second, Geometry::Shape kernel, Geometry::Shape inner,
+                       Integers pads) {
+  static const int64_t ONES[] = {1, 1};
+  Geometry g(first, kernel, inner, Integers(ONES, 2), pads, Integers(ONES, 2), 1);
+  g.channels += second[3];
+  return g;
+}
+
 // Reads a gradient with the activation undone, which is told from its result.
 struct Undo {
   const float* gradient;

@@ -6,14 +6,6 @@
 namespace lamina {
 namespace {
 
-// With an outer side of two pictures, and steps of 1.
-Geometry joined(Geometry::Shape first, Geometry::Shape second, Geometry::Shape kernel, Geometry::Shape inner, Integers pads) {
-  static const int64_t ONES[] = {1, 1};
-  Geometry g(first, kernel, inner, Integers(ONES, 2), pads, Integers(ONES, 2), 1);
-  g.channels += second[3];
-  return g;
-}
-
 ffi::Error joined_convolution(ffi::ThreadPool pool, Floats first, Floats second, Floats kernel, Floats bias, FloatsOut y,
                               Integers pads, float slope) {
   Geometry g = joined(first.dimensions(), second.dimensions(), kernel.dimensions(), y->dimensions(), pads);

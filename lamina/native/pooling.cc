@@ -1,8 +1,9 @@
 // The largest or the mean of each window of a picture, (batch, height, width, channels), and their gradients.
-// A sequence is a picture of height 1.
+// A sequence is a picture of height 1. Numbers are float32 or bfloat16, which is worked with as float32.
 
 #include <limits>
 
+#include "half_tiles.h"
 #include "handlers.h"
 #include "vector.h"
 
@@ -26,10 +27,8 @@ struct Windows {
     int64_t y = row * stride_y - top, x = column * stride_x - left;
     return {std::max<int64_t>(y, 0), std::min(y + size_y, height), std::max<int64_t>(x, 0), std::min(x + size_x, width)};
   }
-  const float* at(const float* x, int64_t image, int64_t row, int64_t column) const {
-    return x + ((image * height + row) * width + column) * channels;
-  }
-  float* at(float* x, int64_t image, int64_t row, int64_t column) const {
+  template <typename Number>
+  Number* at(Number* x, int64_t image, int64_t row, int64_t column) const {
     return x + ((image * height + row) * width + column) * channels;
   }
   // Whether no entry of a picture is in two windows, so that its gradient is written once.
@@ -46,19 +45,26 @@ struct Windows {
   }
 };
 
+template <ffi::DataType TYPE>
+using Numbers = ffi::Buffer<TYPE>;
+template <ffi::DataType TYPE>
+using NumbersOut = ffi::Result<ffi::Buffer<TYPE>>;
+
 // The larger one, the first of equals, and NaN if either is.
 inline Vector larger(Vector best, Vector other) { return (best >= other) | (best != best) ? best : other; }
 
-ffi::Error max_pool(ffi::ThreadPool pool, Floats x, FloatsOut y, Integers size, Integers strides, Integers pads) {
+template <ffi::DataType TYPE>
+ffi::Error max_pool(ffi::ThreadPool pool, Numbers<TYPE> x, NumbersOut<TYPE> y, Integers size, Integers strides,
+                    Integers pads) {
   Windows w(x.dimensions(), y->dimensions(), size, strides, pads);
-  const float* from = x.typed_data();
-  float* to = y->typed_data();
+  const auto* from = x.typed_data();
+  auto* to = y->typed_data();
   w.each(pool, [&](int64_t image, int64_t row, int64_t column, int64_t at) {
     auto bounds = w.bounds(row, column);
     for (int64_t c = 0; c < w.channels; c += LANES) {
       Vector best = all(-std::numeric_limits<float>::infinity());
       for (int64_t y = bounds.top; y < bounds.bottom; y++) {
-        const float* seen = w.at(from, image, y, bounds.left) + c;
+        const auto* seen = w.at(from, image, y, bounds.left) + c;
         for (int64_t x = bounds.left; x < bounds.right; x++, seen += w.channels)
           best = larger(best, load(seen, w.channels - c));
       }
@@ -69,16 +75,17 @@ ffi::Error max_pool(ffi::ThreadPool pool, Floats x, FloatsOut y, Integers size, 
 }
 
 // A window's gradient goes to the first of its entries that are as large as its result.
-ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Floats gradient, FloatsOut result, Integers size,
-                             Integers strides, Integers pads) {
+template <ffi::DataType TYPE>
+ffi::Error max_pool_gradient(ffi::ThreadPool pool, Numbers<TYPE> x, Numbers<TYPE> y, Numbers<TYPE> gradient,
+                             NumbersOut<TYPE> result, Integers size, Integers strides, Integers pads) {
   Windows w(x.dimensions(), y.dimensions(), size, strides, pads);
-  const float *from = x.typed_data(), *best = y.typed_data(), *g = gradient.typed_data();
-  float* to = result->typed_data();
+  const auto *from = x.typed_data(), *best = y.typed_data(), *g = gradient.typed_data();
+  auto* to = result->typed_data();
   bool apart = w.apart(), covered = apart && w.stride_y == w.size_y && w.stride_x == w.size_x && w.top == 0 &&
                                     w.left == 0 && w.rows * w.size_y >= w.height && w.columns * w.size_x >= w.width;
   int64_t picture = w.height * w.width * w.channels;
   parallel_for(pool, w.batch, [&](int64_t image) {
-    if (!covered) std::fill(to + image * picture, to + (image + 1) * picture, 0.0f);
+    if (!covered) std::fill(to + image * picture, to + (image + 1) * picture, 0);
     int64_t at = image * w.rows * w.columns * w.channels;
     for (int64_t row = 0; row < w.rows; row++)
       for (int64_t column = 0; column < w.columns; column++, at += w.channels) {
@@ -93,7 +100,7 @@ ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Floats gr
               Mask here = open & ((seen == wanted) | ((seen != seen) & (wanted != wanted)));
               open &= ~here;
               Vector sent = here ? value : Vector{};
-              float* entry = w.at(to, image, y, x) + c;
+              auto* entry = w.at(to, image, y, x) + c;
               store(entry, apart ? sent : load(entry, count) + sent, count);
             }
         }
@@ -102,17 +109,19 @@ ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Floats gr
   return ffi::Error::Success();
 }
 
-ffi::Error average_pool(ffi::ThreadPool pool, Floats x, FloatsOut y, Integers size, Integers strides, Integers pads) {
+template <ffi::DataType TYPE>
+ffi::Error average_pool(ffi::ThreadPool pool, Numbers<TYPE> x, NumbersOut<TYPE> y, Integers size, Integers strides,
+                        Integers pads) {
   Windows w(x.dimensions(), y->dimensions(), size, strides, pads);
-  const float* from = x.typed_data();
-  float* to = y->typed_data();
+  const auto* from = x.typed_data();
+  auto* to = y->typed_data();
   w.each(pool, [&](int64_t image, int64_t row, int64_t column, int64_t at) {
     auto bounds = w.bounds(row, column);
     float share = 1.0f / bounds.count();
     for (int64_t c = 0; c < w.channels; c += LANES) {
       Vector total{};
       for (int64_t y = bounds.top; y < bounds.bottom; y++) {
-        const float* seen = w.at(from, image, y, bounds.left) + c;
+        const auto* seen = w.at(from, image, y, bounds.left) + c;
         for (int64_t x = bounds.left; x < bounds.right; x++, seen += w.channels) total += load(seen, w.channels - c);
       }
       store(to + at + c, total * share, w.channels - c);
@@ -121,14 +130,15 @@ ffi::Error average_pool(ffi::ThreadPool pool, Floats x, FloatsOut y, Integers si
   return ffi::Error::Success();
 }
 
-ffi::Error average_pool_gradient(ffi::ThreadPool pool, Floats gradient, FloatsOut result, Integers size, Integers strides,
-                                 Integers pads) {
+template <ffi::DataType TYPE>
+ffi::Error average_pool_gradient(ffi::ThreadPool pool, Numbers<TYPE> gradient, NumbersOut<TYPE> result, Integers size,
+                                 Integers strides, Integers pads) {
   Windows w(result->dimensions(), gradient.dimensions(), size, strides, pads);
-  const float* g = gradient.typed_data();
-  float* to = result->typed_data();
+  const auto* g = gradient.typed_data();
+  auto* to = result->typed_data();
   int64_t picture = w.height * w.width * w.channels;
   parallel_for(pool, w.batch, [&](int64_t image) {
-    std::fill(to + image * picture, to + (image + 1) * picture, 0.0f);
+    std::fill(to + image * picture, to + (image + 1) * picture, 0);
     int64_t at = image * w.rows * w.columns * w.channels;
     for (int64_t row = 0; row < w.rows; row++)
       for (int64_t column = 0; column < w.columns; column++, at += w.channels) {
@@ -136,8 +146,11 @@ ffi::Error average_pool_gradient(ffi::ThreadPool pool, Floats gradient, FloatsOu
         float share = 1.0f / bounds.count();
         for (int64_t y = bounds.top; y < bounds.bottom; y++)
           for (int64_t x = bounds.left; x < bounds.right; x++) {
-            float* entry = w.at(to, image, y, x);
-            for (int64_t c = 0; c < w.channels; c++) entry[c] += g[at + c] * share;
+            auto* entry = w.at(to, image, y, x);
+            for (int64_t c = 0; c < w.channels; c += LANES) {
+              int64_t count = w.channels - c;
+              store(entry + c, load(entry + c, count) + load(g + at + c, count) * share, count);
+            }
           }
       }
   });
@@ -146,15 +159,22 @@ ffi::Error average_pool_gradient(ffi::ThreadPool pool, Floats gradient, FloatsOu
 
 #define WINDOWS Attr<Integers>("size").Attr<Integers>("strides").Attr<Integers>("pads")
 
-LAMINA_HANDLER(max_pool, max_pool,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>().WINDOWS);
-LAMINA_HANDLER(max_pool_gradient, max_pool_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().WINDOWS);
-LAMINA_HANDLER(average_pool, average_pool,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>().WINDOWS);
-LAMINA_HANDLER(average_pool_gradient, average_pool_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>().WINDOWS);
+#define ONE_FROM_ONE(TYPE) ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers<TYPE>>().Ret<Numbers<TYPE>>().WINDOWS
+#define ONE_FROM_THREE(TYPE)                                                                                      \
+  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers<TYPE>>().Arg<Numbers<TYPE>>().Arg<Numbers<TYPE>>()          \
+      .Ret<Numbers<TYPE>>().WINDOWS
+
+LAMINA_HANDLER(max_pool, max_pool<ffi::F32>, ONE_FROM_ONE(ffi::F32));
+LAMINA_HANDLER(max_pool_gradient, max_pool_gradient<ffi::F32>, ONE_FROM_THREE(ffi::F32));
+LAMINA_HANDLER(average_pool, average_pool<ffi::F32>, ONE_FROM_ONE(ffi::F32));
+LAMINA_HANDLER(average_pool_gradient, average_pool_gradient<ffi::F32>, ONE_FROM_ONE(ffi::F32));
+
+#if defined(LAMINA_HAS_TILES)  // where convolutions give and take such numbers
+LAMINA_HANDLER_IF(has_tiles(), half_max_pool, max_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+LAMINA_HANDLER_IF(has_tiles(), half_max_pool_gradient, max_pool_gradient<ffi::BF16>, ONE_FROM_THREE(ffi::BF16));
+LAMINA_HANDLER_IF(has_tiles(), half_average_pool, average_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+LAMINA_HANDLER_IF(has_tiles(), half_average_pool_gradient, average_pool_gradient<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+#endif
 
 }  // namespace
 }  // namespace lamina

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from lamina import native
 from lamina.kernels import pooling
 from tests.kernels.test_convolution import same_with_gradients
 
@@ -86,6 +87,30 @@ def test_dtypes():
     assert mean.dtype == jnp.bfloat16
     assert float(mean[0, 0, 0]) == 2.0
     assert pooling.average_pool(jnp.array([[[1], [2]]]), 2)[0, 0, 0] == 1.5
+
+
+@pytest.mark.skipif("half_max_pool" not in native.load().names, reason="this processor has no vectors for half numbers")
+@pytest.mark.parametrize("pool", [pooling.max_pool, pooling.average_pool])
+@pytest.mark.parametrize(
+    ("shape", "size", "strides", "padding"),
+    [
+        ((3, 6, 8, 32), 2, 2, "valid"),
+        ((2, 7, 9, 19), 2, 3, "same"),
+        ((2, 7, 6, 3), 3, 1, "same"),
+        ((2, 9, 5), 3, 3, "valid"),
+    ],
+)
+def test_half_numbers_are_pooled_as_single_ones_and_rounded_once(pool, shape, size, strides, padding):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape).clip(0), jnp.bfloat16)  # many are equal
+    y, vjp = jax.vjp(jax.jit(lambda x: pool(x, size, strides, padding)), x)
+    g = jnp.asarray(rng.normal(size=y.shape), jnp.bfloat16)
+    singles, vjp_of_singles = jax.vjp(lambda x: pool(x, size, strides, padding), x.astype("float32"))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, singles.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(vjp(g)[0], vjp_of_singles(g.astype("float32"))[0].astype(jnp.bfloat16))
+    names = jax.jit(lambda x: jax.vjp(lambda x: pool(x, size, strides, padding), x)[1](g)).lower(x).as_text()
+    assert (f"half_{pool.__name__}_gradient" in names) == (strides >= size)
 
 
 @pytest.mark.parametrize(("length", "places"), [(7, 3), (5, 5), (5, 4), (3, 5), (8, 2)])

@@ -1,0 +1,554 @@
+// Convolutions whose numbers are bfloat16, by products of tiles; for what they are see convolution.cc.
+//
+// For tiles to be read, a picture is written anew: each of its rows has an entry for each column of the result, with what all
+// taps see of the row there. Whatever the steps, the padding and the dilation, entries of places that follow each other then
+// lie equally far apart, from one row of the result to the next as well.
+
+#include "half_tiles.h"
+
+#if defined(LAMINA_HAS_TILES)
+
+#include <array>
+#include <numeric>
+
+#include "convolution.h"
+
+namespace lamina {
+namespace {
+
+// So many tasks for each thread, and so many places of a picture at once.
+constexpr int64_t TASKS = 4, PLACES = 512;
+// So many numbers of pictures that the gradient of a kernel works on at once.
+constexpr int64_t ROOM = 1 << 18;
+
+// Up and down, or across: tap t at place i sees number first + i * stride + t * spacing of what is seen. In the kernel it is
+// number tap + t * tap_step, and the place is number start + i * step of the result.
+struct Axis {
+  int64_t places, taps, first, spacing, stride, tap, tap_step, start, step;
+
+  // Of a convolution.
+  Axis(int64_t places, int64_t taps, int64_t pad, int64_t dilation, int64_t stride)
+      : places(places), taps(taps), first(-pad), spacing(dilation), stride(stride), tap(0), tap_step(1), start(0), step(1) {}
+
+  // Of its transpose, the places `start`, start + stride and so on of `length`: they see the inner side by the same taps.
+  static Axis turned(int64_t start, int64_t length, int64_t taps, int64_t pad, int64_t dilation, int64_t stride) {
+    int64_t apart = stride / std::gcd(stride, dilation), count = 0, last = 0;
+    for (int64_t t = 0; t < taps; t++)
+      if ((start + pad - t * dilation) % stride == 0) count++, last = t;
+    Axis axis((std::max(length, start) - start + stride - 1) / stride, count, 0, apart * dilation / stride, 1);
+    axis.first = count ? (start + pad - last * dilation) / stride : 0;
+    axis.tap = last, axis.tap_step = -apart, axis.start = start, axis.step = stride;
+    return axis;
+  }
+
+  // How many numbers so many places see, from the first to the last.
+  int64_t reach(int64_t count) const { return (count - 1) * stride + std::max<int64_t>(taps - 1, 0) * spacing + 1; }
+};
+
+Axis down(const Geometry& g) { return {g.rows, g.kernel_height, g.top, g.dilation_y, g.stride_y}; }
+Axis across(const Geometry& g) { return {g.columns, g.kernel_width, g.left, g.dilation_x, g.stride_x}; }
+
+__mmask32 some(int64_t count) { return count >= SIDE ? 0xffffffff : (1u << count) - 1; }
+
+// Numbers that are read, those of a gradient with the activation undone.
+struct Picture {
+  Pictures<const Half> values;
+  const Half* result;  // none if there was no activation
+  float slope;
+  int64_t height, width, channels;
+
+  // Writes columns [start, start + count) of a row, with zeros for those that are not there.
+  void write(int64_t image, int64_t y, int64_t start, int64_t count, Half* to) const {
+    int64_t from = std::clamp<int64_t>(start, 0, width), until = std::clamp<int64_t>(start + count, from, width);
+    if (y < 0 || y >= height) until = from;
+    Half* begin = to + std::min(count, from - start) * channels;
+    Half* end = begin + (until - from) * channels;
+    std::fill(to, begin, Half{});
+    if (until > from) copy((image * height + y) * width + from, until - from, begin);
+    std::fill(end, to + count * channels, Half{});
+  }
+
+  // The same, where they lie if nothing is to be done to them.
+  const Half* row(int64_t image, int64_t y, int64_t start, int64_t count, Half* space) const {
+    if (!result && !values.second && y >= 0 && y < height && start >= 0 && start + count <= width)
+      return values.first + ((image * height + y) * width + start) * channels;
+    write(image, y, start, count, space);
+    return space;
+  }
+
+ private:
+  void copy(int64_t place, int64_t count, Half* to) const {
+    if (values.second) {
+      int64_t before = channels - values.channels;
+      for (int64_t i = place; i < place + count; i++, to += channels) {
+        std::memcpy(to, values.first + i * before, before * sizeof(Half));
+        std::memcpy(to + before, values.second + i * values.channels, values.channels * sizeof(Half));
+      }
+      return;
+    }
+    const Half *from = values.first + place * channels, *made = result + place * channels;
+    count *= channels;
+    if (!result)
+      std::memcpy(to, from, count * sizeof(Half));
+    else if (slope == 0.0f)
+      for (int64_t i = 0; i < count; i += SIDE) {
+        __mmask32 there = some(count - i);  // a positive number and no NaN, as are bits from 1 to those of infinity
+        __m512i bits = _mm512_maskz_loadu_epi16(there, made + i);
+        __mmask32 kept = _mm512_cmplt_epu16_mask(_mm512_sub_epi16(bits, _mm512_set1_epi16(1)), _mm512_set1_epi16(0x7f80));
+        _mm512_mask_storeu_epi16(to + i, there, _mm512_maskz_loadu_epi16(there & kept, from + i));
+      }
+    else
+      for (int64_t i = 0; i < count; i += LANES)
+        store(to + i, unactivated(load(from + i, count - i), load(made + i, count - i), slope), count - i);
+  }
+};
+
+// The entries of a row.
+struct Entries {
+  Axis axis;
+  int64_t channels, filled = axis.taps * channels, size = blocks(filled) * SIDE;  // numbers of an entry
+
+  // Of all places, from a row that begins with the first column seen.
+  void write(const Half* row, Half* to) const {
+    for (int64_t i = 0; i < axis.places; i++, row += axis.stride * channels, to += size) {
+      if (axis.spacing == 1) {
+        copy(row, filled, to);
+        continue;
+      }
+      std::fill(to, to + size, Half{});
+      for (int64_t tap = 0; tap < axis.taps; tap++)
+        std::memcpy(to + tap * channels, row + tap * axis.spacing * channels, channels * sizeof(Half));
+    }
+  }
+
+ private:
+  // What follows to the end of a block is zero.
+  static void copy(const Half* from, int64_t count, Half* to) {
+    for (; count > SIDE; count -= SIDE, from += SIDE, to += SIDE) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(some(count), from));
+  }
+};
+
+// Where rows lie that so many places see: those that one tap sees follow each other.
+struct Slots {
+  int64_t stride, reach, each = (reach + stride - 1) / stride;
+
+  int64_t count() const { return stride * each; }
+  int64_t at(int64_t row) const { return row % stride * each + row / stride; }
+  // the row of a slot
+  int64_t row(int64_t slot) const { return slot % each * stride + slot / each; }
+};
+
+template <int TO>
+void load_tile(const void* from, int64_t bytes) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(bytes), "i"(TO) : "memory");
+}
+
+// Sums in HIGH by WIDE tiles of this thread.
+template <int HIGH, int WIDE>
+struct Sums {
+  static constexpr int64_t ROW = SIDE * sizeof(float);
+
+  static void clear() {
+    asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
+  }
+
+  static void load(const float* from) {
+    load_tile<0>(from, ROW);
+    if (WIDE > 1) load_tile<1>(from + LANES, ROW);
+    if (HIGH > 1) load_tile<2>(from + LANES * SIDE, ROW);
+    if (WIDE > 1 && HIGH > 1) load_tile<3>(from + LANES * SIDE + LANES, ROW);
+  }
+
+  static void store(float* to) {
+    store_tile<0>(to);
+    if (WIDE > 1) store_tile<1>(to + LANES);
+    if (HIGH > 1) store_tile<2>(to + LANES * SIDE);
+    if (WIDE > 1 && HIGH > 1) store_tile<3>(to + LANES * SIDE + LANES);
+  }
+
+  // Adds a block of depth: rows of the left factor and rows of pairs of the right one are so many numbers apart, and the second
+  // tile of the right one is `beside` from the first.
+  static void add(const Half* left, int64_t left_step, const Half* right, int64_t right_step, int64_t beside) {
+    int64_t left_bytes = left_step * sizeof(Half), right_bytes = right_step * sizeof(Half);
+    load_tile<4>(left, left_bytes);
+    load_tile<6>(right, right_bytes);
+    asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0" ::);
+    if (WIDE > 1) {
+      load_tile<7>(right + beside, right_bytes);
+      asm volatile("tdpbf16ps %%tmm7, %%tmm4, %%tmm1" ::);
+    }
+    if (HIGH > 1) {
+      load_tile<5>(left + LANES * left_step, left_bytes);
+      asm volatile("tdpbf16ps %%tmm6, %%tmm5, %%tmm2" ::);
+    }
+    if (HIGH > 1 && WIDE > 1) asm volatile("tdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);
+  }
+
+ private:
+  template <int FROM>
+  static void store_tile(float* to) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(ROW), "i"(FROM) : "memory");
+  }
+};
+
+// Calls body with sums of as many tiles as it takes for so many rows and columns.
+template <typename Body>
+void with_sums(int64_t rows, int64_t columns, const Body& body) {
+  if (rows > LANES)
+    columns > LANES ? body(Sums<2, 2>()) : body(Sums<2, 1>());
+  else
+    columns > LANES ? body(Sums<1, 2>()) : body(Sums<1, 1>());
+}
+
+// What is written: pictures, of which each place gets a bias and an activation.
+struct Result {
+  Pictures<Half> values;
+  int64_t height, width, channels;
+  const Half* bias;  // none if nothing is to be added
+  float slope;
+};
+
+// A vector of channels of that, from `channel` on.
+struct Channels {
+  Half* to;
+  int64_t step;
+  __mmask16 there;
+  Vector bias;
+  float slope;
+
+  Channels(const Result& result, int64_t channel) : slope(result.slope) {
+    int64_t before = result.channels - result.values.channels, count = result.channels - channel;
+    bool first = channel < before;
+    step = first ? before : result.values.channels;
+    to = first ? result.values.first + channel : result.values.second + channel - before;
+    there = some(std::max<int64_t>(first ? before - channel : count, 0));
+    bias = result.bias ? load(result.bias + channel, count) : Vector{};
+  }
+
+  // Rounded as the processor does: numbers too small for a normal one become zero, as they do in products of tiles.
+  void write(int64_t place, Vector value) const {
+    __m256i halves;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(activated(value + bias, slope)));
+    _mm256_mask_storeu_epi16(to + place * step, there, halves);
+  }
+};
+
+// A convolution, or the part of a transposed one whose places see the same taps.
+struct Part {
+  Axis down, across;
+  Entries entries;
+  Half* weights;  // for each panel of channels of the result and each row of taps, as a right factor
+
+  Part(Axis down, Axis across, int64_t channels) : down(down), across(across), entries{across, channels} {}
+  int64_t depth() const { return entries.size / SIDE; }
+  int64_t size(int64_t channels) const { return blocks(channels) * down.taps * depth() * 2 * TILE; }
+  Half* block(int64_t panel, int64_t tap) const { return weights + (panel * down.taps + tap) * depth() * 2 * TILE; }
+
+  // Packs a row of taps, of a matrix of what is seen and what is made of it.
+  void pack(const Matrix& matrix, int64_t tap) const {
+    for (int64_t panel = 0; panel < blocks(matrix.columns); panel++)
+      for (int64_t k = 0; k < depth(); k++) matrix.pack(k * SIDE, panel * SIDE, block(panel, tap) + k * 2 * TILE);
+  }
+
+  // The same with the kernel of the convolution that this is a part of the transpose of.
+  void pack_turned(const Geometry& g, const Half* kernel, int64_t tap) const {
+    int64_t wide = blocks(g.channels) * SIDE;
+    HalfScratch scratch((entries.filled + SIDE) * wide, false);
+    Half* space = scratch.take((entries.filled + SIDE) * wide);
+    for (int64_t t = 0; t < across.taps; t++) {
+      int64_t number = (down.tap + tap * down.tap_step) * g.kernel_width + across.tap + t * across.tap_step;
+      Matrix one{kernel + number * g.channels * g.filters, g.channels, g.filters, g.filters};
+      for (int64_t k = 0; k < g.filters; k += SIDE)  // zeros beyond the filters are written over by the next tap
+        for (int64_t c = 0; c < g.channels; c += SIDE) one.turn(c, k, space + (t * g.filters + k) * wide + c, wide);
+    }
+    pack({space, entries.filled, g.channels, wide}, tap);
+  }
+
+  // Rows [from, until) of the places of an image.
+  void run(const Picture& seen, const Result& result, int64_t image, int64_t from, int64_t until) const {
+    Slots slots{down.stride, down.reach(until - from)};
+    int64_t width = across.reach(across.places), places = (until - from) * across.places, row_size = across.places * entries.size;
+    int64_t size = slots.count() * row_size + SIDE * entries.size;
+    HalfScratch scratch(size + width * seen.channels, false);
+    Half *written = scratch.take(size), *space = scratch.take(width * seen.channels);
+    for (int64_t y = 0; y < slots.reach && entries.size; y++)
+      entries.write(seen.row(image, down.first + from * down.stride + y, across.first, width, space),
+                    written + slots.at(y) * row_size);
+    for (int64_t panel = 0; panel < blocks(result.channels); panel++) {
+      int64_t channel = panel * SIDE, column = 0;
+      int64_t at = (image * result.height + down.start + from * down.step) * result.width + across.start;
+      Channels first(result, channel), second(result, channel + LANES);
+      for (int64_t place = 0; place < places; place += SIDE) {
+        alignas(64) float sums[SIDE * SIDE];
+        with_sums(places - place, result.channels - channel, [&](auto tiles) {
+          tiles.clear();
+          for (int64_t tap = 0; tap < down.taps; tap++) {
+            const Half* left = written + slots.at(tap * down.spacing) * row_size + place * entries.size;
+            const Half* right = block(panel, tap);
+            for (int64_t k = 0; k < depth(); k++, left += SIDE, right += 2 * TILE)
+              tiles.add(left, entries.size, right, 2 * LANES, TILE);
+          }
+          tiles.store(sums);
+        });
+        for (int64_t i = 0; i < std::min(SIDE, places - place); i++) {
+          first.write(at, load(sums + i * SIDE));
+          if (second.there) second.write(at, load(sums + i * SIDE + LANES));
+          at += across.step;
+          if (++column == across.places) column = 0, at += down.step * result.width - across.places * across.step;
+        }
+      }
+    }
+  }
+};
+
+// Runs `parts` on all images, when pack(part, tap) has packed each of their rows of taps.
+template <typename Pack>
+void run(ffi::ThreadPool& pool, int64_t batch, const Picture& seen, std::vector<Part>& parts, const Result& result,
+         const Pack& pack) {
+  int64_t total = 0, rows = 0, places = 0, most = 0;
+  for (const Part& part : parts) {
+    total += part.size(result.channels), most = std::max(most, part.down.taps);
+    rows = std::max(rows, part.down.places), places = std::max(places, part.down.places * part.across.places);
+  }
+  HalfScratch shared(total, true);
+  Half* weights = shared.take(total);
+  for (Part& part : parts) part.weights = weights, weights += part.size(result.channels);
+  int64_t count = parts.size(), tasks = TASKS * pool.num_threads(), wanted = (tasks + batch - 1) / std::max<int64_t>(batch, 1);
+  int64_t bands = std::clamp<int64_t>(std::max(wanted, places / PLACES), 1, std::max<int64_t>(rows, 1));
+  parallel_phases(pool, 2, tasks, [&](int64_t phase, int64_t task) {
+    if (phase == 0) {
+      for (int64_t i = task; i < count * most; i += tasks)
+        if (i / count < parts[i % count].down.taps) pack(parts[i % count], i / count);
+      return;
+    }
+    Tiles tiles;
+    for (int64_t i = share(batch * bands, task, tasks), end = share(batch * bands, task + 1, tasks); i < end; i++)
+      for (const Part& part : parts) {
+        int64_t from = share(part.down.places, i % bands, bands), until = share(part.down.places, i % bands + 1, bands);
+        if (from < until && part.across.places) part.run(seen, result, i / bands, from, until);
+      }
+  });
+}
+
+void forward(ffi::ThreadPool& pool, const Geometry& g, const Picture& outer, const Half* kernel, const Result& inner) {
+  std::vector<Part> parts{{down(g), across(g), g.channels}};
+  run(pool, g.batch, outer, parts, inner, [&](const Part& part, int64_t tap) {
+    part.pack({kernel + tap * part.entries.filled * g.filters, part.entries.filled, g.filters, g.filters}, tap);
+  });
+}
+
+void backward_outer(ffi::ThreadPool& pool, const Geometry& g, const Picture& inner, const Half* kernel, const Result& outer) {
+  std::vector<Part> parts;
+  for (int64_t y = 0; y < g.stride_y; y++)
+    for (int64_t x = 0; x < g.stride_x; x++)
+      parts.emplace_back(Axis::turned(y, g.height, g.kernel_height, g.top, g.dilation_y, g.stride_y),
+                         Axis::turned(x, g.width, g.kernel_width, g.left, g.dilation_x, g.stride_x), g.filters);
+  run(pool, g.batch, inner, parts, outer, [&](const Part& part, int64_t tap) { part.pack_turned(g, kernel, tap); });
+}
+
+// The numbers of two entries in turns.
+void interleave(const Half* first, const Half* second, int64_t count, Half* to) {
+  alignas(64) static const auto orders = [] {
+    std::array<std::array<Half, SIDE>, 2> orders;
+    for (int i = 0; i < 2 * SIDE; i++) orders[i / SIDE][i % SIDE] = i / 2 + i % 2 * SIDE;
+    return orders;
+  }();
+  __m512i low = _mm512_loadu_si512(&orders[0]), high = _mm512_loadu_si512(&orders[1]);
+  for (int64_t n = 0; n < count; n += SIDE, to += 2 * SIDE) {
+    __m512i a = _mm512_loadu_si512(first + n), b = _mm512_loadu_si512(second + n);
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, low, b));
+    _mm512_storeu_si512(to + SIDE, _mm512_permutex2var_epi16(a, high, b));
+  }
+}
+
+// Gradients of the kernel and of the bias. Places are the depth of the product: gradients turned over, (filters, places), times
+// entries of which two neighbours have their numbers in turns.
+void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& outer, const Picture& inner, Half* kernel,
+                     Half* bias) {
+  Axis rows = down(g);
+  Entries entries{across(g), g.channels};
+  int64_t columns = (g.columns + 1) / 2 * 2, width = entries.axis.reach(g.columns);
+  int64_t bands = std::clamp<int64_t>(g.rows * columns / PLACES, 1, g.rows), band = (g.rows + bands - 1) / bands;
+  int64_t depth = blocks(band * columns), step = (depth | 1) * SIDE, filter_blocks = blocks(g.filters);
+  Slots slots{rows.stride, rows.reach(band)};
+  int64_t row_size = columns * entries.size, seen_size = slots.count() * row_size + SIDE * entries.size;
+  int64_t given_size = filter_blocks * SIDE * step, at_once = std::max<int64_t>(1, ROOM / (seen_size + given_size));
+  int64_t entry_blocks = entries.size / SIDE, all_blocks = rows.taps * filter_blocks * entry_blocks;
+  int64_t part_size = (all_blocks + filter_blocks) * SIDE * SIDE;  // sums of the kernel, and, as those of ones, of the bias
+  Scratch shared(PARTS * part_size, true);
+  float* totals = shared.take(PARTS * part_size);
+  alignas(64) static const auto ones = [] {
+    std::array<Half, TILE> ones;
+    ones.fill(0x3f80);
+    return ones;
+  }();
+
+  auto sum_up = [&](int64_t part) {
+    float* total = totals + part * part_size;
+    std::fill(total, total + part_size, 0.0f);
+    int64_t copy_size = depth * SIDE * g.filters;
+    HalfScratch scratch(at_once * (seen_size + given_size) + copy_size + row_size + width * g.channels, false);
+    Half *seen = scratch.take(at_once * seen_size), *given = scratch.take(at_once * given_size);
+    Half *copy = scratch.take(copy_size), *plain = scratch.take(row_size), *space = scratch.take(width * g.channels);
+
+    auto prepare = [&](int64_t image, int64_t from, int64_t until, Half* seen, Half* given) {
+      if (columns > g.columns) std::fill(plain + g.columns * entries.size, plain + row_size, Half{});
+      for (int64_t slot = 0; slot < slots.count(); slot++, seen += row_size) {
+        int64_t y = rows.first + from * rows.stride + slots.row(slot);
+        entries.write(outer.row(image, y, entries.axis.first, width, space), plain);
+        for (int64_t c = 0; c < row_size; c += 2 * entries.size)
+          interleave(plain + c, plain + c + entries.size, entries.size, seen + c);
+      }
+      std::fill(seen, seen + SIDE * entries.size, Half{});
+      for (int64_t y = from; y < until; y++) inner.write(image, y, 0, columns, copy + (y - from) * columns * g.filters);
+      std::fill(copy + (until - from) * columns * g.filters, copy + copy_size, Half{});
+      Matrix matrix{copy, depth * SIDE, g.filters, g.filters};
+      for (int64_t n = 0; n < g.filters; n += SIDE)
+        for (int64_t place = 0; place < depth * SIDE; place += SIDE) matrix.turn(place, n, given + n * step + place, step);
+    };
+    Tiles tiles;
+    for (int64_t unit = share(g.batch * bands, part, PARTS), end = share(g.batch * bands, part + 1, PARTS); unit < end;
+         unit += at_once) {
+      int64_t count = std::min(at_once, end - unit);
+      for (int64_t i = 0; i < count; i++)
+        prepare((unit + i) / bands, share(g.rows, (unit + i) % bands, bands), share(g.rows, (unit + i) % bands + 1, bands),
+                seen + i * seen_size, given + i * given_size);
+      float* sums = total;
+      // adds the product with so many columns, whose pictures and blocks of depth are so far apart
+      auto add = [&](int64_t n, int64_t columns, const Half* right, int64_t next_picture, int64_t next_block, int64_t row) {
+        with_sums(g.filters - n, columns, [&](auto tiles) {
+          tiles.load(sums);
+          for (int64_t i = 0; i < count; i++) {
+            const Half *left = given + i * given_size + n * step, *from = right + i * next_picture;
+            for (int64_t k = 0; k < depth; k++, left += SIDE, from += next_block) tiles.add(left, step, from, row, SIDE);
+          }
+          tiles.store(sums);
+        });
+        sums += SIDE * SIDE;
+      };
+      for (int64_t tap = 0; tap < rows.taps; tap++)
+        for (int64_t n = 0; n < g.filters; n += SIDE)
+          for (int64_t e = 0; e < entries.size; e += SIDE)
+            add(n, entries.filled - e, seen + slots.at(tap * rows.spacing) * row_size + 2 * e, seen_size, SIDE * entries.size,
+                2 * entries.size);
+      for (int64_t n = 0; n < g.filters; n += SIDE) add(n, 1, ones.data(), 0, 0, SIDE);
+    }
+  };
+  auto join = [&](int64_t block) {
+    int64_t tap = block / entry_blocks / filter_blocks, n = block / entry_blocks % filter_blocks * SIDE;
+    int64_t e = block % entry_blocks * SIDE;
+    for (int64_t i = n; i < std::min(n + SIDE, g.filters); i += LANES)
+      for (int64_t j = e; j < std::min(e + SIDE, entries.filled); j += LANES) {
+        Square square{};
+        for (int64_t part = 0; part < PARTS; part++) {
+          const float* sums = totals + part * part_size + block * SIDE * SIDE + (i - n) * SIDE + j - e;
+          for (int64_t r = 0; r < LANES; r++) square[r] += load(sums + r * SIDE);
+        }
+        transpose(square);
+        Half* to = kernel + (tap * entries.filled + j) * g.filters + i;
+        for (int64_t r = 0; r < std::min<int64_t>(LANES, entries.filled - j); r++)
+          store(to + r * g.filters, square[r], g.filters - i);
+      }
+  };
+  parallel_phases(pool, 2, PARTS, [&](int64_t phase, int64_t part) {
+    if (phase == 0) return sum_up(part);
+    for (int64_t block = share(all_blocks, part, PARTS); block < share(all_blocks, part + 1, PARTS); block++) join(block);
+    if (part == 0)
+      for (int64_t n = 0; n < g.filters; n++) {
+        Vector sum{};
+        for (int64_t i = 0; i < PARTS; i++) sum += load(totals + i * part_size + (all_blocks * SIDE + n) * SIDE);
+        store(bias + n, sum, 1);
+      }
+  });
+}
+
+const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
+
+Picture outer_picture(const Geometry& g, Pictures<const Half> values) {
+  return {values, nullptr, 1.0f, g.height, g.width, g.channels};
+}
+
+Picture inner_picture(const Geometry& g, const Halves& gradient, const Halves& result, float slope) {
+  return {gradient.typed_data(), slope == 1.0f ? nullptr : values_or_null(result), slope, g.rows, g.columns, g.filters};
+}
+
+ffi::Error half_convolution(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, HalvesOut y, Integers strides,
+                            Integers pads, Integers dilation, int64_t groups, float slope) {
+  Geometry g(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
+  forward(pool, g, outer_picture(g, x.typed_data()), kernel.typed_data(),
+          {y->typed_data(), g.rows, g.columns, g.filters, values_or_null(bias), slope});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_convolution_outer(ffi::ThreadPool pool, Halves gradient, Halves result, Halves kernel, Halves bias,
+                                  HalvesOut outer, Integers strides, Integers pads, Integers dilation, int64_t groups,
+                                  float undone, float slope) {
+  Geometry g(outer->dimensions(), kernel.dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
+  backward_outer(pool, g, inner_picture(g, gradient, result, undone), kernel.typed_data(),
+                 {outer->typed_data(), g.height, g.width, g.channels, values_or_null(bias), slope});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_convolution_kernel(ffi::ThreadPool pool, Halves outer, Halves gradient, Halves result, HalvesOut kernel,
+                                   HalvesOut bias, Integers strides, Integers pads, Integers dilation, int64_t groups,
+                                   float undone) {
+  Geometry g(outer.dimensions(), kernel->dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
+  backward_kernel(pool, g, outer_picture(g, outer.typed_data()), inner_picture(g, gradient, result, undone),
+                  kernel->typed_data(), bias->typed_data());
+  return ffi::Error::Success();
+}
+
+// The same of two pictures whose channels follow each other.
+ffi::Error half_joined_convolution(ffi::ThreadPool pool, Halves first, Halves second, Halves kernel, Halves bias, HalvesOut y,
+                                   Integers pads, float slope) {
+  Geometry g = joined(first.dimensions(), second.dimensions(), kernel.dimensions(), y->dimensions(), pads);
+  forward(pool, g, outer_picture(g, {first.typed_data(), second.typed_data(), second.dimensions()[3]}), kernel.typed_data(),
+          {y->typed_data(), g.rows, g.columns, g.filters, values_or_null(bias), slope});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_joined_convolution_outer(ffi::ThreadPool pool, Halves gradient, Halves result, Halves kernel, HalvesOut first,
+                                         HalvesOut second, Integers pads, float undone) {
+  Geometry g = joined(first->dimensions(), second->dimensions(), kernel.dimensions(), gradient.dimensions(), pads);
+  Pictures<Half> outer{first->typed_data(), second->typed_data(), second->dimensions()[3]};
+  backward_outer(pool, g, inner_picture(g, gradient, result, undone), kernel.typed_data(),
+                 {outer, g.height, g.width, g.channels, nullptr, 1.0f});
+  return ffi::Error::Success();
+}
+
+ffi::Error half_joined_convolution_kernel(ffi::ThreadPool pool, Halves first, Halves second, Halves gradient, Halves result,
+                                          HalvesOut kernel, HalvesOut bias, Integers pads, float undone) {
+  Geometry g = joined(first.dimensions(), second.dimensions(), kernel->dimensions(), gradient.dimensions(), pads);
+  backward_kernel(pool, g, outer_picture(g, {first.typed_data(), second.typed_data(), second.dimensions()[3]}),
+                  inner_picture(g, gradient, result, undone), kernel->typed_data(), bias->typed_data());
+  return ffi::Error::Success();
+}
+
+using BF16 = ffi::Buffer<ffi::BF16>;
+
+#define GEOMETRY Attr<Integers>("strides").Attr<Integers>("pads").Attr<Integers>("dilation").Attr<int64_t>("groups")
+
+LAMINA_HANDLER_IF(has_tiles(), half_convolution, half_convolution,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().GEOMETRY
+                      .Attr<float>("slope"));
+LAMINA_HANDLER_IF(has_tiles(), half_convolution_outer, half_convolution_outer,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().GEOMETRY
+                      .Attr<float>("undone").Attr<float>("slope"));
+LAMINA_HANDLER_IF(has_tiles(), half_convolution_kernel, half_convolution_kernel,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>().GEOMETRY
+                      .Attr<float>("undone"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution, half_joined_convolution,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                      .Attr<Integers>("pads").Attr<float>("slope"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_outer, half_joined_convolution_outer,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>()
+                      .Attr<Integers>("pads").Attr<float>("undone"));
+LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_kernel, half_joined_convolution_kernel,
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                      .Ret<BF16>().Attr<Integers>("pads").Attr<float>("undone"));
+
+}  // namespace
+}  // namespace lamina
+
+#endif
