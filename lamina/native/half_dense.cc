@@ -9,8 +9,8 @@
 namespace lamina {
 namespace {
 
-// So many tasks for each thread.
-constexpr int64_t TASKS = 8;
+// So many tasks for each thread; so many blocks of rows are worked on at a time in the backward pass, to be in the cache.
+constexpr int64_t TASKS = 8, ROW_BLOCKS = 16, ROWS = ROW_BLOCKS * SIDE;
 
 const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
 
@@ -77,51 +77,56 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
   Matrix input = matrix(x), weights = matrix(kernel);
   int64_t rows = input.rows, inputs = weights.rows, outputs = weights.columns, parts = TASKS * pool.num_threads();
   int64_t row_blocks = blocks(rows), input_blocks = blocks(inputs), output_blocks = blocks(outputs);
-  int64_t high = row_blocks * SIDE, deep = input_blocks * SIDE, wide = output_blocks * SIDE;
+  int64_t deep = input_blocks * SIDE, wide = output_blocks * SIDE, kernels = input_blocks * output_blocks;
   const Half* other = values_or_null(result);
   bool back = of_x->element_count() > 0;
-  // the gradient in front of the activation, the same as a right factor, the input turned over, and the kernel turned over
-  HalfScratch shared(2 * (high + row_blocks) * wide + deep * high + deep * wide, true);
-  Half *undone = shared.take(high * wide), *right = shared.take(high * wide);
-  Half *turned = shared.take(deep * high), *packed = shared.take(deep * wide);
-  float* sums_of_blocks = shared.scratch.take(row_blocks * wide);
-  Matrix gradient{undone, high, wide, wide};
+  // of some rows: the gradient in front of the activation, the same as a right factor, and the input turned over
+  HalfScratch shared(ROWS * (2 * wide + deep) + 3 * deep * wide + 2 * row_blocks * wide, true);
+  Half *undone = shared.take(ROWS * wide), *right = shared.take(ROWS * wide), *turned = shared.take(deep * ROWS);
+  Half* packed = shared.take(deep * wide);  // the kernel turned over
+  float *totals = shared.scratch.take(deep * wide), *sums_of_blocks = shared.scratch.take(row_blocks * wide);
+  Matrix gradient{undone, ROWS, wide, wide};
 
   auto prepare_rows = [&](int64_t block) {
-    for (int64_t n = 0; n < wide; n += LANES) {
-      Vector total{};
-      for (int64_t row = block * SIDE; row < (block + 1) * SIDE; row++) {
-        int64_t count = row < rows ? outputs - n : 0, place = row * outputs + n;
+    int64_t local = block % ROW_BLOCKS;
+    float* total = sums_of_blocks + block * wide;
+    std::fill(total, total + wide, 0.0f);
+    for (int64_t i = 0; i < SIDE; i++)
+      for (int64_t n = 0; n < wide; n += LANES) {
+        int64_t row = block * SIDE + i, count = row < rows ? outputs - n : 0, place = row * outputs + n;
         Vector value = count > 0 ? load(given.typed_data() + place, count) : Vector{};
         if (other && count > 0) {
           Vector beside = load(other + place, count);
           value = kept ? value * beside : unactivated(value, beside, slope);
         }
-        store_rounded(undone + row * wide + n, value, LANES);
-        total += value;
+        store_rounded(undone + (local * SIDE + i) * wide + n, value, LANES);
+        store(total + n, load(total + n) + value);
       }
-      store(sums_of_blocks + block * wide + n, total);
-    }
     for (int64_t panel = 0; panel < output_blocks; panel++)
-      gradient.pack(block * SIDE, panel * SIDE, right + (panel * row_blocks + block) * 2 * TILE);
+      gradient.pack(local * SIDE, panel * SIDE, right + (panel * ROW_BLOCKS + local) * 2 * TILE);
     for (int64_t i = 0; i < input_blocks; i++)
-      input.turn(block * SIDE, i * SIDE, turned + i * SIDE * high + block * SIDE, high);
+      input.turn(block * SIDE, i * SIDE, turned + i * SIDE * ROWS + local * SIDE, ROWS);
   };
   auto prepare_kernel = [&](int64_t i) {
     int64_t panel = i / output_blocks, block = i % output_blocks;
     weights.pack_turned(panel * SIDE, block * SIDE, packed + i * 2 * TILE);
   };
-  auto input_gradient = [&](const Tiles& tiles, int64_t block, float* sums) {
+  auto input_gradient = [&](const Tiles& tiles, int64_t block) {
+    alignas(64) float sums[SIDE * SIDE];
+    const Half* left = undone + block % ROW_BLOCKS * SIDE * wide;
     for (int64_t panel = 0; panel < input_blocks; panel++) {
-      tiles.multiply(undone + block * SIDE * wide, wide, packed + panel * output_blocks * 2 * TILE, output_blocks, sums);
+      tiles.multiply(left, wide, packed + panel * output_blocks * 2 * TILE, output_blocks, sums);
       each_vector(sums, block * SIDE, rows, panel * SIDE, inputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
         store_rounded(of_x->typed_data() + row * inputs + n, value, count);
       });
     }
   };
-  auto kernel_gradient = [&](const Tiles& tiles, int64_t i, float* sums) {
-    int64_t block = i / output_blocks, panel = i % output_blocks;
-    tiles.multiply(turned + block * SIDE * high, high, right + panel * row_blocks * 2 * TILE, row_blocks, sums);
+  // What `count` blocks of rows add to a block of the kernel's gradient.
+  auto kernel_gradient = [&](const Tiles& tiles, int64_t i, int64_t count, bool first, bool last) {
+    int64_t panel = i / input_blocks, block = i % input_blocks;
+    float* sums = totals + i * SIDE * SIDE;
+    tiles.multiply(turned + block * SIDE * ROWS, ROWS, right + panel * ROW_BLOCKS * 2 * TILE, count, sums, SIDE, !first);
+    if (!last) return;
     each_vector(sums, block * SIDE, inputs, panel * SIDE, outputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
       store_rounded(of_kernel->typed_data() + row * outputs + n, value, count);
     });
@@ -134,22 +139,24 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
     }
   };
 
-  int64_t packing = back ? input_blocks * output_blocks : 0, kernels = input_blocks * output_blocks;
-  int64_t before = row_blocks + packing, after = (back ? row_blocks : 0) + kernels + output_blocks;
-  parallel_phases(pool, 2, parts, [&](int64_t phase, int64_t part) {
-    if (phase == 0) {
-      for (int64_t i = part; i < before; i += parts) i < row_blocks ? prepare_rows(i) : prepare_kernel(i - row_blocks);
+  int64_t chunks = (row_blocks + ROW_BLOCKS - 1) / ROW_BLOCKS;
+  parallel_phases(pool, 2 * chunks, parts, [&](int64_t phase, int64_t part) {
+    int64_t chunk = phase / 2, begin = chunk * ROW_BLOCKS, count = std::min(ROW_BLOCKS, row_blocks - begin);
+    bool first = chunk == 0, last = chunk == chunks - 1;
+    if (phase % 2 == 0) {
+      int64_t all = count + (back && first ? kernels : 0);
+      for (int64_t i = part; i < all; i += parts) i < count ? prepare_rows(begin + i) : prepare_kernel(i - count);
       return;
     }
     Tiles tiles;
-    alignas(64) float sums[SIDE * SIDE];
-    for (int64_t i = share(after, part, parts); i < share(after, part + 1, parts); i++) {
+    int64_t products = kernels + (back ? count : 0), all = products + (last ? output_blocks : 0);
+    for (int64_t i = share(all, part, parts); i < share(all, part + 1, parts); i++) {
       if (i < kernels)
-        kernel_gradient(tiles, i, sums);
-      else if (i < kernels + output_blocks)
-        bias_gradient(i - kernels);
+        kernel_gradient(tiles, i, count, first, last);
+      else if (i < products)
+        input_gradient(tiles, begin + i - kernels);
       else
-        input_gradient(tiles, i - kernels - output_blocks, sums);
+        bias_gradient(i - products);
     }
   });
   return ffi::Error::Success();
