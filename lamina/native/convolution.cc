@@ -337,7 +337,7 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* oute
 ffi::Error convolution(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut y, Integers strides,
                        Integers pads, Integers dilation, int64_t groups, float slope) {
   Geometry g(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
-  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  const float* added = values_or_null(bias);
   forward(pool, g, x.typed_data(), kernel.typed_data(), {added, slope}, y->typed_data());
   return ffi::Error::Success();
 }
@@ -347,7 +347,7 @@ ffi::Error convolution_outer(ffi::ThreadPool pool, Floats gradient, Floats resul
                              FloatsOut outer, Integers strides, Integers pads, Integers dilation, int64_t groups,
                              float undone, float slope) {
   Geometry g(outer->dimensions(), kernel.dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
-  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  const float* added = values_or_null(bias);
   backward_outer(pool, g, Undo(gradient, result, undone), kernel.typed_data(), {added, slope}, outer->typed_data());
   return ffi::Error::Success();
 }
@@ -356,7 +356,7 @@ ffi::Error convolution_kernel(ffi::ThreadPool pool, Floats outer, Floats gradien
                               FloatsOut bias, Integers strides, Integers pads, Integers dilation, int64_t groups,
                               float undone) {
   Geometry g(outer.dimensions(), kernel->dimensions(), gradient.dimensions(), strides, pads, dilation, groups);
-  float* added = bias->element_count() ? bias->typed_data() : nullptr;
+  float* added = values_or_null(*bias);
   backward_kernel(pool, g, outer.typed_data(), Undo(gradient, result, undone), kernel->typed_data(), added);
   return ffi::Error::Success();
 }

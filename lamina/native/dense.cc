@@ -131,8 +131,8 @@ void small_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
 // The same, of any number of rows.
 ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats more, FloatsOut out, float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
-  Finish finish{bias.element_count() ? bias.typed_data() : nullptr, slope};
-  const float* added = more.element_count() ? more.typed_data() : nullptr;
+  Finish finish{values_or_null(bias), slope};
+  const float* added = values_or_null(more);
   Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, added};
   bool large = rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS;
   large ? large_dense(pool, product, kernel.typed_data()) : small_dense(pool, product, kernel.typed_data());
@@ -156,7 +156,7 @@ LAMINA_HANDLER(dense_transposed, dense_transposed,
 // GELU of x kernel + bias, and its slopes; of many rows.
 ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut slopes) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
-  Finish finish{bias.element_count() ? bias.typed_data() : nullptr, 1.0f};
+  Finish finish{values_or_null(bias), 1.0f};
   large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, slopes->typed_data()},
               kernel.typed_data());
   return ffi::Error::Success();
@@ -221,7 +221,7 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
   Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, kept};
   if (stays_in_cache(rows, inputs, outputs)) {
     GradientInCache gradients{x.typed_data(), kernel.typed_data(), before, rows, inputs, outputs,
-                              of_x->element_count() ? of_x->typed_data() : nullptr, of_kernel->typed_data(),
+                              values_or_null(*of_x), of_kernel->typed_data(),
                               of_bias->typed_data(), threads};
     auto body = [&](int64_t phase, int64_t part) {
       if (phase == 0) return gradients.copy(part);
@@ -256,7 +256,7 @@ ffi::Error dense_back(ffi::ThreadPool pool, Floats kernel, Floats result, Floats
                       FloatsOut undone, float slope, bool kept) {
   int64_t rows = given.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   bool further = of_x->element_count() > 0;
-  Before before{given.typed_data(), result.element_count() ? result.typed_data() : nullptr, slope, kept};
+  Before before{given.typed_data(), values_or_null(result), slope, kept};
   ByPanels back({undone->typed_data(), rows, outputs, inputs, of_x->typed_data(), {}}, pool.num_threads());
   int64_t parts = further ? back.tasks() : pool.num_threads();
   parallel_phases(pool, further ? 2 : 1, parts, [&](int64_t phase, int64_t part) {

@@ -11,7 +11,7 @@ ffi::Error depthwise(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias,
                      Integers pads, Integers dilation, int64_t groups, float slope) {
   Geometry g(x.dimensions(), kernel.dimensions(), y->dimensions(), strides, pads, dilation, groups);
   const float *from = x.typed_data(), *weights = kernel.typed_data();
-  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  const float* added = values_or_null(bias);
   parallel_for(pool, g.batch * g.rows, [&](int64_t task) {
     int64_t image = task / g.rows, r = task % g.rows;
     for (int64_t c = 0; c < g.columns; c++)

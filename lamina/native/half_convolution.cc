@@ -463,8 +463,6 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
   });
 }
 
-const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
-
 Picture outer_picture(const Geometry& g, Pictures<const Half> values) {
   return {values, nullptr, 1.0f, g.height, g.width, g.channels};
 }

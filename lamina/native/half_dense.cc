@@ -12,8 +12,6 @@ namespace {
 // So many tasks for each thread; so many blocks of rows are worked on at a time in the backward pass, to be in the cache.
 constexpr int64_t TASKS = 8, ROW_BLOCKS = 16, ROWS = ROW_BLOCKS * SIDE;
 
-const Half* values_or_null(const Halves& x) { return x.element_count() ? x.typed_data() : nullptr; }
-
 // activated(x kernel + bias + more), maybe with the kernel turned over; GELU of it, if there are places for its slopes.
 void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool turned, const Half* bias, const Half* more,
            float slope, Half* out, Half* slopes) {

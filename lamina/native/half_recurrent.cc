@@ -160,8 +160,8 @@ ffi::Error forward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, H
                    Halves c, HalvesOut outputs, HalvesOut last_h, HalvesOut last_c, HalvesOut gates, HalvesOut kept,
                    bool go_backwards) {
   Network<Cell> s(x, h, go_backwards);
-  Forward f{x.typed_data(), h.typed_data(), pointer(c), pointer(mask), pointer(*outputs), last_h->typed_data(),
-            pointer(*last_c), pointer(*gates), pointer(*kept)};
+  Forward f{x.typed_data(), h.typed_data(), values_or_null(c), values_or_null(mask), values_or_null(*outputs), last_h->typed_data(),
+            values_or_null(*last_c), values_or_null(*gates), values_or_null(*kept)};
   int64_t depth = s.depth(), wide = s.PLACES * s.padded_units(), parts = s.example_blocks(pool.num_threads());
   HalfScratch shared(s.panels() * depth * 2 * TILE + 2 * wide, true);
   Half* packed = shared.take(s.panels() * depth * 2 * TILE);
@@ -281,9 +281,9 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
                     Halves last_c_gradient, HalvesOut x_gradient, HalvesOut kernel_gradient, HalvesOut bias_gradient,
                     HalvesOut recurrent_kernel_gradient, HalvesOut h_gradient, HalvesOut c_gradient, bool go_backwards) {
   Network<Cell> s(x, h, go_backwards);
-  Backward b{x.typed_data(), h.typed_data(), pointer(c), outputs.typed_data(), gates.typed_data(), pointer(kept),
-             pointer(mask), pointer(outputs_gradient), pointer(*x_gradient)};
-  Half* of_bias = pointer(*bias_gradient);
+  Backward b{x.typed_data(), h.typed_data(), values_or_null(c), outputs.typed_data(), gates.typed_data(), values_or_null(kept),
+             values_or_null(mask), values_or_null(outputs_gradient), values_or_null(*x_gradient)};
+  Half* of_bias = values_or_null(*bias_gradient);
   // a chunk has so many terms at most, pairs of examples for each step; they are the depth of the products
   int64_t padded = s.padded_units(), high = 2 * s.pairs(), gate_blocks = s.GATES * s.unit_blocks;
   int64_t most_steps = std::clamp<int64_t>(TERMS / high, 1, s.steps), depth = blocks(most_steps * high);

@@ -19,6 +19,12 @@ using Floats = ffi::Buffer<ffi::F32>;
 using FloatsOut = ffi::Result<ffi::Buffer<ffi::F32>>;
 using Integers = ffi::Span<const int64_t>;
 
+// Null where a buffer is empty: where something is not given, or not wanted.
+template <class Buffer>
+auto values_or_null(const Buffer& x) {
+  return x.element_count() ? x.typed_data() : nullptr;
+}
+
 // The handlers of this library, which lamina/native/__init__.py registers with JAX.
 struct Handler {
   const char* name;

@@ -9,7 +9,7 @@ namespace {
 ffi::Error joined_convolution(ffi::ThreadPool pool, Floats first, Floats second, Floats kernel, Floats bias, FloatsOut y,
                               Integers pads, float slope) {
   Geometry g = joined(first.dimensions(), second.dimensions(), kernel.dimensions(), y->dimensions(), pads);
-  const float* added = bias.element_count() ? bias.typed_data() : nullptr;
+  const float* added = values_or_null(bias);
   winograd_forward(pool, g, {first.typed_data(), second.typed_data(), second.dimensions()[3]}, kernel.typed_data(),
                    {added, slope}, y->typed_data());
   return ffi::Error::Success();

@@ -53,11 +53,6 @@ struct Matrix {
   }
 };
 
-template <ffi::DataType TYPE>
-const ffi::NativeType<TYPE>* values_or_null(const ffi::Buffer<TYPE>& x) {
-  return x.element_count() ? x.typed_data() : nullptr;
-}
-
 // y = gamma (x - mean) / sqrt(variance + epsilon) + beta for each row; without `centered`, the mean is taken as 0.
 template <ffi::DataType TYPE>
 ffi::Error layer_norm(ffi::ThreadPool pool, ffi::Buffer<TYPE> x, Floats gamma, Floats beta, ffi::ResultBuffer<TYPE> y,

@@ -170,8 +170,8 @@ ffi::Error forward(ffi::ThreadPool pool, Floats x, Numbers numbers, Floats kerne
                    Booleans mask, Floats h, Floats c, FloatsOut outputs, FloatsOut last_h, FloatsOut last_c,
                    FloatsOut gates, FloatsOut kept, FloatsOut projected, bool go_backwards) {
   Sizes s(places(x, numbers, go_backwards), x, h, Cell::GATES);
-  Forward f{Inputs(x, numbers), h.typed_data(), c.typed_data(), pointer(mask), pointer(*outputs),
-            last_h->typed_data(), last_c->typed_data(), pointer(*gates), pointer(*kept), {}};
+  Forward f{Inputs(x, numbers), h.typed_data(), c.typed_data(), values_or_null(mask), values_or_null(*outputs),
+            last_h->typed_data(), last_c->typed_data(), values_or_null(*gates), values_or_null(*kept), {}};
   // the first row is added to the projected input; the second, which only the GRU has, to h U
   std::vector<float> biases(2 * s.width());
   for (size_t i = 0; i < bias.element_count(); i++)
@@ -358,8 +358,8 @@ ffi::Error backward(ffi::ThreadPool pool, Floats x, Numbers numbers, Floats kern
                     bool go_backwards) {
   Sizes s(places(x, numbers, go_backwards), x, h, Cell::GATES);
   Backward b{Inputs(x, numbers), h.typed_data(), c.typed_data(), outputs.typed_data(),
-             pointer(mask), pointer(outputs_gradient), last_h_gradient.typed_data(), last_c_gradient.typed_data(),
-             gates->typed_data(), kept->typed_data(), pointer(*x_gradient), h_gradient->typed_data(),
+             values_or_null(mask), values_or_null(outputs_gradient), last_h_gradient.typed_data(), last_c_gradient.typed_data(),
+             gates->typed_data(), kept->typed_data(), values_or_null(*x_gradient), h_gradient->typed_data(),
              c_gradient->typed_data()};
   Panels of_input(s.columns(), b.x_gradient ? s.features : 0), of_state(s.width(), s.units);
   set_transposed(of_input, 0, s.columns(), {kernel.typed_data(), s.columns()});
@@ -368,7 +368,7 @@ ffi::Error backward(ffi::ThreadPool pool, Floats x, Numbers numbers, Floats kern
   parallel_examples(pool, s, [&](int64_t first, int64_t count) { run<Cell>(s, b, of_input, of_state, first, count); });
   Repeats repeats;
   if (b.inputs.numbers) repeats = Repeats(s, b.inputs);
-  kernel_gradients<Cell>(pool, s, b, repeats, kernel_gradient->typed_data(), pointer(*bias_gradient),
+  kernel_gradients<Cell>(pool, s, b, repeats, kernel_gradient->typed_data(), values_or_null(*bias_gradient),
                          recurrent_kernel_gradient->typed_data());
   if (b.inputs.numbers && b.x_gradient) lookup_gradient(pool, s, b, repeats, of_input);
   return ffi::Error::Success();

@@ -12,12 +12,6 @@ namespace lamina {
 using Numbers = ffi::Buffer<ffi::S32>;
 using Booleans = ffi::Buffer<ffi::PRED>;
 
-// Null where a buffer is empty: where there is no mask, and where something is not wanted.
-template <class Buffer>
-auto pointer(Buffer& buffer) {
-  return buffer.element_count() ? buffer.typed_data() : nullptr;
-}
-
 // A term is one step of one example; terms are counted by steps, in the order in which these are run.
 struct Places {
   int64_t batch, steps;
@@ -45,7 +39,7 @@ struct Inputs {
   std::vector<float> outside;  // stands for the rows of numbers that the table does not have
 
   Inputs(const Floats& x, const Numbers& numbers)
-      : x(x.typed_data()), numbers(numbers.element_count() ? numbers.typed_data() : nullptr), rows(x.dimensions()[0]),
+      : x(x.typed_data()), numbers(values_or_null(numbers)), rows(x.dimensions()[0]),
         features(x.dimensions().back()), outside(features, std::numeric_limits<float>::quiet_NaN()) {}
 
   // Which row of the table is picked at a place; numbers below zero count from its end. -1 if there is none.
