@@ -139,6 +139,28 @@ def test_portable_against_the_whole_text(normalize_first, width, heads, batch):
 
 
 @NATIVE
+def test_writing_is_one_call_for_which_nothing_is_compiled():
+    blocks, caches, ends = blocks_of(2, 32, 64), caches_of(2, 30, 2, 32), ends_of(50, 30, 32)
+    step = jax.jit(
+        lambda *arrays, **given: decoding.write(*arrays, **given, heads=2, activation=slopes.gelu_tanh, stop=0),
+        donate_argnums=4,
+    )
+    for length, count in ((8, 1), (1, 20)):
+        numbers = {
+            "length": length,
+            "position": 3,
+            "count": count,
+            "temperature": np.float32(1),
+            "allowed": ends[0][:, 0] > 0,
+        }
+        arrays = np.zeros(length, "int32"), np.zeros(count, "float32"), ends, blocks, caches
+        program = step.lower(*arrays, **numbers).compile().as_text()
+        assert program.count("custom-call(") == 1
+        assert "fusion(" not in program
+        assert "while(" not in program
+
+
+@NATIVE
 def test_caches_are_written_in_place_where_they_are_given_away():
     blocks, caches = blocks_of(1, 32, 64), [(jnp.zeros((1, 64, 2, 16)), jnp.ones((1, 64, 2, 16)))]
     arrays, ends = (jnp.array([2]), jnp.full(1, 0.5)), ends_of(5, 64, 32)
