@@ -10,6 +10,7 @@ import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core.keys import depends_on_places
 from lamina.core.state import Array
 
 #: a call draws a square of numbers with this side
@@ -32,18 +33,13 @@ def standard(sample: Callable[..., Array], shape: tuple[int, ...], dtype: Any, k
     >>> bool((standard(jax.random.normal, (2, 3), "float32", key) == jax.random.normal(key, (2, 3))).all())
     True
     """
-    if isinstance(key, jax.core.Tracer) or not _depends_on_places(key):
+    if isinstance(key, jax.core.Tracer) or not depends_on_places(key):
         return sample(key, shape, dtype)
     flat = np.empty(math.prod(shape), dtype)
     for first in range(0, flat.size, _LENGTH):
         place = np.array([first >> 32, first % (1 << 32)], "uint32")
         flat[first : first + _LENGTH] = np.asarray(_drawn(sample, key, place, dtype))[: flat.size - first]
     return flat.reshape(shape)
-
-
-def _depends_on_places(key: Array) -> bool:
-    """Whether a draw depends on the key and its place alone, and not on how many there are."""
-    return str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.values["jax_threefry_partitionable"]
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.errors import ConfigError, DataError, nearest
+from lamina.core.keys import chances
 from lamina.core.state import Array
 from lamina.families.base import Family, share, whole
-from lamina.families.drawing import compiled, drawn, written
+from lamina.families.drawing import STRETCH, compiled
 from lamina.families.tokenizer import texts_in
 from lamina.families.writing import Writer
+from lamina.kernels.drawing import draw, one_by_one
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -85,19 +87,17 @@ class LanguageNetwork(Model):
     def write(self) -> Callable[..., tuple[Array, list[Any]]]:
         """The compiled loop of generation.
 
-        Called with states, the last token, how many to write, a key, how many tokens were drawn with it, and the settings of
-        :func:`~lamina.families.drawing.drawn`; gives tokens as :func:`~lamina.families.drawing.written` does, and states.
-        The token of unknown ones is never drawn.
+        Called with states, the last token, how many to write, chances to draw them with, and what else
+        :func:`~lamina.kernels.drawing.draw` is told; gives tokens as :func:`~lamina.kernels.drawing.one_by_one` does, and
+        states. The token of unknown ones is never drawn.
         """
 
-        def steps(
-            states: Any, token: Array, count: Any, key: Array, number: Any, *settings: Any
-        ) -> tuple[Array, list[Any]]:
+        def steps(states: Any, token: Array, count: Any, chances: Array, *settings: Any) -> tuple[Array, list[Any]]:
             def step(token: Array, states: Any, done: Array, chance: Array) -> tuple[Array, list[Any]]:
                 scores, states = self.scores(jnp.reshape(token, (1, 1)), states)
-                return drawn(scores[0, 0].at[0].set(-jnp.inf), chance, *settings), states
+                return draw(scores[0, 0].at[0].set(-jnp.inf), chance, *settings), states
 
-            return written(step, token, states, count, key, number)
+            return one_by_one(step, token, states, count, chances)
 
         return compiled(self, steps)
 
@@ -231,8 +231,7 @@ class RNNLanguageModel(Writer, Family):
                 for number in seen[:-1]:
                     states = model.read(states, np.int32(number))
                 token = seen[-1]
-            drawing = (key, np.int32(done), *settings)
-            found, states = model.write(states, np.int32(token), np.int32(some), *drawing)
+            found, states = model.write(states, np.int32(token), np.int32(some), chances(key, done, STRETCH), *settings)
             done += some
             for token in np.asarray(found)[:some].tolist():
                 yield token

@@ -7,10 +7,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lamina.core.errors import DataError
+from lamina.core.keys import chances
 from lamina.data.batches import ArrayData
 from lamina.families.base import Family, check_is_fitted, share, whole
+from lamina.families.drawing import STRETCH
 from lamina.families.tokenizer import END, PADDING, AnyTokenizer, padded, read_texts, tokenizer_from, train_tokenizer
-from lamina.families.transformer_network import LanguageModel, Transformer
+from lamina.families.transformer_network import LanguageModel, Transformer, writable
 from lamina.families.transformer_training import Batches, optimizer_for
 from lamina.families.writing import Writer
 from lamina.losses import SparseCategoricalCrossentropy
@@ -172,23 +174,24 @@ class TransformerLanguageModel(Writer, Family):
         model: LanguageModel = self.model_
         seen = self.tokenizer_.encode([prompt])[0].tolist()
         context = position = model.transformer.context
+        allowed = writable(model.transformer.vocabulary, self.ends_)
         caches: Any = None
         done = 0
         for size in sizes:
             until = done + size
             while done < until:
-                drawing = (np.bool_(self.ends_), key, np.int32(done), *settings)
                 if position == context:
                     seen = seen if len(seen) < context else seen[-max(context // 2, 1) :]
-                    position = len(seen)
-                    rows = padded([np.asarray(seen)], min(context, 1 << (position - 1).bit_length()))
-                    found, caches = model.read(rows, np.int32(position), *drawing)
-                    tokens = [int(found)]
+                    position, length, some = 0, len(seen), 1
+                    rows = padded([np.asarray(seen)], min(context, 1 << (length - 1).bit_length()))[0]
+                    caches = model.transformer.empty_caches()
                 else:
-                    some = min(until - done, context - position)
-                    last = np.int32(seen[-1])
-                    found, caches = model.write(caches, last, np.int32(position), np.int32(some), *drawing)
-                    tokens, position = np.asarray(found)[:some].tolist(), position + some
+                    length, some = 1, min(until - done, context - position)
+                    rows = np.array(seen[-1:], "int32")
+                numbers = map(np.int32, (length, position, some))
+                chance = chances(key, done, 1 if length > 1 else STRETCH)
+                found, caches = model.write(caches, rows, *numbers, chance, *settings, allowed)
+                tokens, position = np.asarray(found)[:some].tolist(), position + length + some - 1
                 done += len(tokens)
                 for token in tokens:
                     if token == END:

@@ -15,14 +15,14 @@ import numpy as np
 from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
-from lamina.core.state import Array, compute_in
-from lamina.families.drawing import chance, compiled, drawn, written
+from lamina.core.state import Array, compute_in, on_device
+from lamina.families.drawing import compiled
 from lamina.families.tokenizer import END, SPECIAL, by_length
 from lamina.initializers import RandomNormal
 from lamina.kernels import decoding, slopes
 from lamina.kernels.addition import residual
 from lamina.kernels.attention import self_attention
-from lamina.kernels.decoding import BlockWeights, Cache
+from lamina.kernels.decoding import BlockWeights, Cache, Ends
 from lamina.kernels.dense import dense_transposed
 from lamina.kernels.normalization import again
 from lamina.layers import Dense, Dropout, Embedding, LayerNormalization
@@ -120,7 +120,7 @@ class TransformerBlock(Layer):
         return self.drop(self.down(self.up(x)))
 
     def weights_to_decode(self) -> BlockWeights:
-        """The weights, as :func:`~lamina.kernels.decoding.decode` takes them."""
+        """The weights, as :func:`~lamina.kernels.decoding.write` takes them."""
         layers = (self.attention.project, self.attention.merge, self.up, self.down)
         first, second = self.attention_norm.scale_and_offset(), self.norm.scale_and_offset()
         project, merge, up, down = ([dense.kernel.value, dense.bias.value] for dense in layers)
@@ -188,41 +188,42 @@ class Transformer(Model):
         ]
 
     def call(self, tokens: Array) -> Array:
-        x = self._embed(tokens, 0)
+        x = self._embed(tokens)
         # what stands at the end of a text is not seen by a causal network anyway
         seen = None if self.causal else tokens >= 0
         for block in self.blocks:
             x = block(x, seen)
         return self.norm(x) if self.normalize_first else x
 
-    def advance(self, tokens: Array, caches: list[Cache], position: Any) -> tuple[Array, list[Cache]]:
-        """The vectors of ``tokens`` that stand at ``position`` and after, with what stands before in ``caches``."""
+    def write(self, caches: list[Cache], tokens: Array, chances: Array, **settings: Any) -> tuple[Array, list[Cache]]:
+        """Tokens that follow ``tokens``, as :func:`~lamina.kernels.decoding.write` gives them, which explains the arguments."""
         with compute_in(self.compute_dtype):
             blocks = [block.weights_to_decode() for block in self.blocks]
-        x, following = decoding.decode(
-            self._embed(tokens, position),
+            ends = Ends(self.tokens.embeddings.raw, self.positions.embeddings.raw, *self.norm.scale_and_offset())  # type: ignore[arg-type]
+        return decoding.write(
+            tokens,
+            chances,
+            ends,
             blocks,
             caches,
-            position,
             heads=self.heads,
             activation=self.blocks[0].up.activation,
             normalize_first=self.normalize_first,
             epsilon=self.epsilon,
+            **settings,
         )
-        return (self.norm(x) if self.normalize_first else x), following
 
-    def empty_caches(self, batch: int = 1) -> list[Cache]:
+    def empty_caches(self) -> list[Cache]:
         """Caches before the first token."""
-        zeros = jnp.zeros((batch, self.context, self.heads, self.width // self.heads), self.compute_dtype)
-        return [(jnp.array(zeros), jnp.array(zeros)) for _ in self.blocks]
+        zeros = np.zeros((1, self.context, self.heads, self.width // self.heads), "float32")
+        return [(on_device(zeros), on_device(zeros)) for _ in self.blocks]
 
-    def _embed(self, tokens: Array, position: Any) -> Array:
+    def _embed(self, tokens: Array) -> Array:
         if tokens.ndim != 2:
             raise ShapeError(f"the network expects tokens of shape (batch, length); received shape {tokens.shape}.")
         if tokens.shape[1] > self.context:
             raise ShapeError(f"the network sees {self.context} tokens at a time; received {tokens.shape[1]}.")
-        places = position + jnp.arange(tokens.shape[1])
-        x = self.tokens(jnp.maximum(tokens, 0)) + self.positions(places)
+        x = self.tokens(jnp.maximum(tokens, 0)) + self.positions(jnp.arange(tokens.shape[1]))
         return self.drop(x if self.normalize_first else self.norm(x))
 
 
@@ -245,65 +246,44 @@ class LanguageModel(Model):
         self.transformer = transformer
 
     def call(self, tokens: Array) -> Array:
-        return self._scores(self.transformer(tokens))
-
-    def _scores(self, x: Array) -> Array:
-        return dense_transposed(x, self.transformer.tokens.embeddings.value)
-
-    @functools.cached_property
-    def read(self) -> Callable[..., tuple[Array, list[Cache]]]:
-        """The compiled beginning of generation.
-
-        Called with tokens ``(1, length)``, how many of them count, whether the text may end, a key, how many tokens were
-        drawn with it, and the settings of :func:`~lamina.families.drawing.drawn`; gives the token that follows, and caches.
-        """
-
-        def step(
-            tokens: Array, length: Any, may_end: Any, key: Array, number: Any, *settings: Any
-        ) -> tuple[Array, list[Cache]]:
-            drawing = (may_end, chance(key, number), *settings)
-            return self._following(self.transformer.empty_caches(), tokens, length, 0, *drawing)
-
-        return compiled(self, step)
+        return dense_transposed(self.transformer(tokens), self.transformer.tokens.embeddings.value)
 
     @functools.cached_property
     def write(self) -> Callable[..., tuple[Array, list[Cache]]]:
-        """The compiled loop of generation.
+        """The compiled writing of tokens.
 
-        Called with caches (whose memory it takes), the last token, its position, how many tokens to write, and what
-        :attr:`read` is told about drawing; gives tokens as :func:`~lamina.families.drawing.written` does, and caches.
+        Called with caches (whose memory it takes), tokens, how many of them count, their position, how many to write,
+        chances to draw them with, temperature, ``top_k``, ``top_p``, and which tokens may be drawn; gives tokens and caches.
+        See :func:`~lamina.kernels.decoding.write`.
         """
 
         def steps(
             caches: list[Cache],
-            token: Array,
+            tokens: Array,
+            length: Any,
             position: Any,
             count: Any,
-            may_end: Any,
-            key: Array,
-            number: Any,
-            *settings: Any,
+            chances: Array,
+            temperature: Any,
+            top_k: Any,
+            top_p: Any,
+            allowed: Array,
         ) -> tuple[Array, list[Cache]]:
-            def step(token: Array, caches: list[Cache], done: Array, chance: Array) -> tuple[Array, list[Cache]]:
-                return self._following(caches, token[None, None], 1, position + done, may_end, chance, *settings)
-
-            return written(step, token, caches, count, key, number, end=END)
+            return self.transformer.write(
+                caches,
+                tokens,
+                chances,
+                length=length,
+                position=position,
+                count=count,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                allowed=allowed,
+                stop=END,
+            )
 
         return compiled(self, steps, donate_argnums=1)
-
-    def _following(
-        self,
-        caches: list[Cache],
-        tokens: Array,
-        length: Any,
-        position: Any,
-        may_end: Any,
-        chance: Array,
-        *settings: Any,
-    ) -> tuple[Array, list[Cache]]:
-        x, caches = self.transformer.advance(tokens, caches, position)
-        scores = self._scores(jax.lax.dynamic_slice_in_dim(x, length - 1, 1, axis=1))[0, 0]
-        return drawn(writable(scores, may_end), chance, *settings), caches
 
     @functools.cached_property
     def likelihoods(self) -> Callable[[np.ndarray], Array]:
@@ -317,10 +297,10 @@ class LanguageModel(Model):
         return compiled(self, step)
 
 
-def writable(scores: Array, may_end: Any) -> Array:
-    """Scores by which tokens that stand for no text are never drawn, but for that of the end if ``may_end``."""
-    token = jnp.arange(len(scores))
-    return jnp.where((token >= len(SPECIAL)) | ((token == END) & may_end), scores, -jnp.inf)
+def writable(vocabulary: int, may_end: bool) -> np.ndarray:
+    """Which tokens may be drawn: those that stand for a text, and that of the end if ``may_end``."""
+    token = np.arange(vocabulary)
+    return (token >= len(SPECIAL)) | ((token == END) & may_end)
 
 
 @register("models")

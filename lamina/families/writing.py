@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from lamina.core.errors import ConfigError, DataError
+from lamina.core.keys import key_of
 from lamina.core.random import next_key
 from lamina.core.state import Array
 from lamina.families.base import whole
@@ -60,7 +60,7 @@ class Writer:
         if not (isinstance(top_p, int | float) and 0 < top_p <= 1):
             raise ConfigError(f"top_p is a number above 0, up to 1; received {top_p!r}")
         most = None if top_k is None else np.int32(whole("top_k", top_k))
-        key = next_key() if random_state is None else jax.random.key(whole("random_state", random_state, 0))
+        key = next_key() if random_state is None else key_of(whole("random_state", random_state, 0))
         settings = (np.float32(temperature), most, None if top_p == 1 else np.float32(top_p))
         sizes = stretches(whole("max_tokens", max_tokens, 0), waited_for=stream or bool(words))
         tokens = self._next_tokens(prompt, sizes, key, settings)
@@ -70,7 +70,7 @@ class Writer:
         return pieces if stream else "".join(pieces)
 
     def _next_tokens(self, prompt: str, sizes: Iterator[int], key: Array, settings: tuple[Any, ...]) -> Iterator[int]:
-        """Tokens that follow, so many at a time, with the settings of :func:`~lamina.families.drawing.drawn`."""
+        """Tokens that follow, so many at a time, with temperature, ``top_k`` and ``top_p``."""
         raise NotImplementedError
 
     def _text(self, tokens: list[int]) -> str:

@@ -156,4 +156,5 @@ def _zeros(shape: Sequence[int], dtype: Any, name: str) -> Variable:
     instead = "lm.load_model(path, compile=False)"
     allowance.spend(f"a metric's variable {name!r}", numbers=math.prod(shape), instead=instead)
     with jax.ensure_compile_time_eval():
-        return Variable(jnp.zeros(tuple(shape), dtype), name=name, trainable=False, autocast=False)
+        # not by JAX, which compiles a program for the shape
+        return Variable(np.zeros(shape, jnp.dtype(dtype)), dtype=dtype, name=name, trainable=False, autocast=False)

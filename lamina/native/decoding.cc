@@ -1,12 +1,15 @@
-// One token through all blocks of a causal transformer, with the keys and values of the tokens before it.
+// Writing with a causal transformer: tokens through all its blocks, with the keys and values of the tokens before, then one
+// that is drawn from what it expects to follow, which is the next to go through.
 //
 // Each block takes two phases. In the first, every head works out its query, key and value from the normalized stream, takes
 // its part of the values before, and multiplies it by its rows of the kernel that merges the heads. In the second, every
 // part of the hidden units does the same between the kernels up and down. What the parts send to the stream is summed up
-// by each part of the next phase for itself, in the order of the parts, so that a token needs no other waiting.
+// by each part of the next phase for itself, in the order of the parts, so that a token needs no other waiting. A last phase
+// works out the scores of what may follow, each part those of a share of the vocabulary.
 
 #include <cmath>
 
+#include "drawing.h"
 #include "functions.h"
 #include "handlers.h"
 #include "one_row.h"
@@ -26,8 +29,15 @@ struct Block {
 };
 
 struct Sizes {
-  int64_t length, width, heads, size, hidden, position;
+  int64_t length, width, heads, size, hidden, vocabulary, context, position;
   float epsilon;
+};
+
+struct Network {
+  std::vector<Block> blocks;
+  const float *tokens, *places, *scale, *offset;  // embeddings, and what the stream is normalized with at the end
+  const bool* allowed;                            // which tokens may follow
+  int64_t products;                               // of two numbers, for each token
 };
 
 // to = scale (from - mean) / sqrt(variance + epsilon) + offset
@@ -83,37 +93,23 @@ void pass_hidden(const Sizes& s, const Block& b, int64_t begin, int64_t units, P
   product({memory, units}, {b.given[DOWN] + begin * s.width, s.width}, s.length, units, s.width, out);
 }
 
-ffi::Error decode(ffi::ThreadPool pool, Floats x, ffi::Buffer<ffi::S32> position, ffi::RemainingArgs given, FloatsOut out,
-                  ffi::RemainingRets caches, int64_t heads, float epsilon) {
-  std::vector<Block> blocks(given.size() / GIVEN);
-  int64_t products = 0, context = 0, hidden = 0;
-  for (size_t i = 0; i < blocks.size(); i++) {
-    for (int64_t n = 0; n < GIVEN; n++) {
-      auto buffer = given.get<Floats>(i * GIVEN + n);
-      if (buffer.has_error()) return buffer.error();
-      blocks[i].given[n] = buffer->typed_data();
-      if (n < KEYS) products += buffer->element_count();
-      if (n == KEYS) context = buffer->dimensions()[1];
-      if (n == UP) hidden = buffer->dimensions()[1];
-    }
-    auto keys = caches.get<Floats>(2 * i), values = caches.get<Floats>(2 * i + 1);
-    if (keys.has_error()) return keys.error();
-    if (values.has_error()) return values.error();
-    blocks[i].keys = (*keys)->typed_data(), blocks[i].values = (*values)->typed_data();
+// Scores for what follows s.length tokens that stand at s.position; minus infinity for what may not.
+void expect(ffi::ThreadPool& pool, const Network& network, const Sizes& s, const int32_t* tokens, float* scores) {
+  int64_t width = s.width, heads = s.heads, all = s.length * width;
+  int64_t phases = 2 * network.blocks.size(), units = vectors(s.hidden), columns = vectors(s.vocabulary);
+  thread_local std::vector<float> shared;  // the embedded tokens, two streams, and what the parts of two phases send
+  if (static_cast<int64_t>(shared.size()) < (3 + 2 * heads) * all) shared.resize((3 + 2 * heads) * all);
+  float *embedded = shared.data(), *streams = embedded + all, *sent = streams + 2 * all;
+  for (int64_t i = 0; i < s.length; i++) {
+    const float* token = network.tokens + std::clamp<int64_t>(tokens[i], 0, s.vocabulary - 1) * width;
+    const float* place = network.places + (s.position + i) * width;
+    for (int64_t c = 0; c < width; c += LANES) store(embedded + i * width + c, load(token + c) + load(place + c));
   }
-  int64_t length = x.dimensions()[1], width = x.dimensions()[2], all = length * width;
-  int64_t first = std::clamp<int64_t>(*position.typed_data(), 0, context - length);
-  Sizes s{length, width, heads, width / heads, hidden, first, epsilon};
-  int64_t phases = 2 * blocks.size(), units = vectors(hidden);
-
-  thread_local std::vector<float> shared;  // two streams, and what the parts of two phases send
-  if (static_cast<int64_t>(shared.size()) < 2 * (1 + heads) * all) shared.resize(2 * (1 + heads) * all);
-  float *streams = shared.data(), *sent = streams + 2 * all;
   // The stream before a phase: the one before, and what came from there.
   auto stream = [&](int64_t phase, float* to) {
-    if (phase == 0) return std::copy_n(x.typed_data(), all, to), void();
-    const Block& block = blocks[(phase - 1) / 2];
-    const float* before = phase == 1 ? x.typed_data() : streams + (phase - 1) % 2 * all;
+    if (phase == 0) return std::copy_n(embedded, all, to), void();
+    const Block& block = network.blocks[(phase - 1) / 2];
+    const float* before = phase == 1 ? embedded : streams + (phase - 1) % 2 * all;
     const float *bias = block.given[phase % 2 ? MERGE_BIAS : DOWN_BIAS], *parts = sent + (phase - 1) % 2 * heads * all;
     for (int64_t i = 0; i < all; i += LANES) {
       Vector total = load(parts + i);
@@ -121,31 +117,82 @@ ffi::Error decode(ffi::ThreadPool pool, Floats x, ffi::Buffer<ffi::S32> position
       store(to + i, load(before + i) + (total + load(bias + i % width)));
     }
   };
+  auto score = [&](const float* stream, int64_t part, float* normal) {
+    normalize(stream, network.scale, network.offset, width, s.epsilon, normal);
+    int64_t end = std::min(share(columns, part + 1, heads) * LANES, s.vocabulary);
+    for (int64_t token = share(columns, part, heads) * LANES; token < end; token += LANES) {
+      Places rows{network.tokens + token * width, width};
+      store(scores + token, products_of_rows(rows, {normal, 0}, end - token, width), end - token);
+      for (int64_t i = token; i < std::min(token + LANES, end); i++)
+        if (!network.allowed[i]) scores[i] = -INFINITY;
+    }
+  };
   auto body = [&](int64_t phase, int64_t part) {
-    const Block& block = blocks[phase / 2];
     bool attends = phase % 2 == 0;
     int64_t begin = share(units, part, heads) * LANES, end = share(units, part + 1, heads) * LANES;
-    int64_t needed = attends ? 2 * length * s.size + vectors(context) * LANES : length * (end - begin);
+    int64_t needed = attends ? 2 * s.length * s.size + vectors(s.context) * LANES : s.length * (end - begin);
     Scratch scratch(2 * all + needed);
     float *here = scratch.take(all), *normal = scratch.take(all), *memory = scratch.take(needed);
     stream(phase, here);
+    if (phase == phases) return score(here + all - width, part, normal);
+    const Block& block = network.blocks[phase / 2];
     if (part == 0 && phase > 0) std::copy_n(here, all, streams + phase % 2 * all);
     const float *scale = block.given[attends ? NORM_SCALE : SCALE], *offset = block.given[attends ? NORM_OFFSET : OFFSET];
-    for (int64_t i = 0; i < all; i += width) normalize(here + i, scale, offset, width, epsilon, normal + i);
+    for (int64_t i = 0; i < all; i += width) normalize(here + i, scale, offset, width, s.epsilon, normal + i);
     Rows<float> to{sent + (phase % 2 * heads + part) * all, width};
     if (attends)
       pass_head(s, block, part, {normal, width}, memory, to);
     else
       pass_hidden(s, block, begin, end - begin, {normal, width}, memory, to);
   };
-  parallel_phases(pool, phases, heads, body, length * products < WORTH_THREADS ? 1 : pool.num_threads());
-  stream(phases, out->typed_data());
+  parallel_phases(pool, phases + 1, heads, body, s.length * network.products < WORTH_THREADS ? 1 : pool.num_threads());
+}
+
+ffi::Error write(ffi::ThreadPool pool, Numbers tokens, Numbers length, Numbers position, Numbers count, Floats chances,
+                 Floats temperature, Numbers top_k, Floats top_p, ffi::Buffer<ffi::PRED> allowed, Floats embeddings,
+                 Floats places, Floats scale, Floats offset, ffi::RemainingArgs given, ffi::Result<Numbers> written,
+                 ffi::RemainingRets caches, int64_t heads, float epsilon, int64_t stop) {
+  int64_t vocabulary = embeddings.dimensions()[0], width = embeddings.dimensions()[1];
+  Network network{std::vector<Block>(given.size() / GIVEN), embeddings.typed_data(), places.typed_data(), scale.typed_data(),
+                  offset.typed_data(), allowed.typed_data(), vocabulary * width};
+  Sizes s{0, width, heads, width / heads, 0, vocabulary, places.dimensions()[0], *position.typed_data(), epsilon};
+  for (size_t i = 0; i < network.blocks.size(); i++) {
+    Block& block = network.blocks[i];
+    for (int64_t n = 0; n < GIVEN; n++) {
+      auto buffer = given.get<Floats>(i * GIVEN + n);
+      if (buffer.has_error()) return buffer.error();
+      block.given[n] = buffer->typed_data();
+      if (n < KEYS) network.products += buffer->element_count();
+      if (n == UP) s.hidden = buffer->dimensions()[1];
+      if (n == KEYS) s.context = std::min(s.context, buffer->dimensions()[1]);
+    }
+    auto keys = caches.get<Floats>(2 * i), values = caches.get<Floats>(2 * i + 1);
+    if (keys.has_error()) return keys.error();
+    if (values.has_error()) return values.error();
+    block.keys = (*keys)->typed_data(), block.values = (*values)->typed_data();
+  }
+  Choice choice(*temperature.typed_data(), top_k, top_p);
+  s.length = std::clamp<int64_t>(*length.typed_data(), 1, tokens.element_count());
+  int64_t wanted = std::min<int64_t>(*count.typed_data(), chances.element_count());
+  std::vector<float> scores(vocabulary);
+  const int32_t* now = tokens.typed_data();
+  int32_t* found = written->typed_data();
+  std::fill_n(found, chances.element_count(), 0);
+  for (int64_t i = 0; i < wanted; i++, now = found++, s.length = 1) {
+    s.position = std::clamp<int64_t>(s.position, 0, s.context - s.length);
+    expect(pool, network, s, now, scores.data());
+    s.position += s.length;
+    *found = draw(scores.data(), vocabulary, chances.typed_data()[i], choice);
+    if (*found == stop) break;
+  }
   return ffi::Error::Success();
 }
 
-LAMINA_HANDLER(decode, decode,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<ffi::Buffer<ffi::S32>>().RemainingArgs()
-                   .Ret<ffi::Buffer<ffi::F32>>().RemainingRets().Attr<int64_t>("heads").Attr<float>("epsilon"));
+LAMINA_HANDLER(write, write,
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Arg<Numbers>().Arg<Numbers>()
+                   .Arg<Floats>().Arg<Floats>().Arg<Numbers>().Arg<Floats>().Arg<ffi::Buffer<ffi::PRED>>().Arg<Floats>()
+                   .Arg<Floats>().Arg<Floats>().Arg<Floats>().RemainingArgs().Ret<Numbers>().RemainingRets()
+                   .Attr<int64_t>("heads").Attr<float>("epsilon").Attr<int64_t>("stop"));
 
 }  // namespace
 }  // namespace lamina

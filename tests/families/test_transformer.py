@@ -15,9 +15,9 @@ from sklearn.base import clone
 
 import lamina as lm
 from lamina.core.errors import ConfigError, DataError, FileError, ShapeError, StateError
+from lamina.core.keys import chances
 from lamina.families import TransformerClassifier, TransformerLanguageModel
 from lamina.families.base import load
-from lamina.families.drawing import chance, drawn
 from lamina.families.tokenizer import (
     END,
     UNKNOWN,
@@ -29,6 +29,7 @@ from lamina.families.tokenizer import (
 )
 from lamina.families.transformer_classifier import hidden
 from lamina.families.transformer_network import LanguageModel, TextVectors, Transformer, writable
+from lamina.kernels.drawing import draw
 
 VERSE = "to be or not to be, that is the question. " * 30
 SMALL = {"layers": 1, "width": 32, "heads": 2, "context": 16, "batch_size": 16, "verbose": 0, "random_state": 0}
@@ -89,14 +90,29 @@ def test_the_cache_gives_what_the_whole_text_gives():
     model = LanguageModel(Transformer(20, 12, depth=2, width=16, heads=4, causal=True))
     tokens = np.random.default_rng(0).integers(0, 20, (1, 12)).astype("int32")
     model.build((None, 12))
-    at_once = model.transformer.predict(tokens)
-    advance = lm.jit(model.transformer.advance)
-    vectors, caches = advance(jnp.asarray(tokens[:, :5]), model.transformer.empty_caches(), 0)
-    one_by_one = [vectors]
+    write = lm.jit(model.transformer.write)
+    chance = np.zeros(1, "float32")
+    _, at_once = write(model.transformer.empty_caches(), tokens[0], chance, length=12)
+    _, caches = write(model.transformer.empty_caches(), tokens[0, :5], chance, length=5)
     for place in range(5, 12):
-        vectors, caches = advance(jnp.asarray(tokens[:, place : place + 1]), caches, place)
-        one_by_one.append(vectors)
-    np.testing.assert_allclose(jnp.concatenate(one_by_one, axis=1), at_once, atol=1e-5)
+        _, caches = write(caches, tokens[0, place : place + 1], chance, position=place)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), caches, at_once)
+
+
+def test_the_likeliest_token_is_that_of_the_whole_text():
+    model = LanguageModel(Transformer(20, 12, depth=2, width=16, heads=4, causal=True))
+    tokens = np.random.default_rng(0).integers(0, 20, (1, 4)).astype("int32")
+    model.build((None, 12))
+    numbers = np.int32(3), np.int32(0), np.int32(1)
+    drawing = np.zeros(1, "float32"), np.float32(0), None, None, writable(20, True)
+    found, caches = model.write(model.transformer.empty_caches(), tokens[0], *numbers, *drawing)
+    seen = [*tokens[0, :3].tolist(), int(found[0])]
+    numbers = np.int32(1), np.int32(3), np.int32(9)
+    drawing = np.zeros(9, "float32"), np.float32(0), None, None, writable(20, False)
+    seen += np.asarray(model.write(caches, np.array(seen[-1:], "int32"), *numbers, *drawing)[0]).tolist()
+    for at in range(3, 12):
+        scores = model.predict(np.array([seen[:at]], "int32"))[0, -1]
+        assert seen[at] == np.where(writable(20, at == 3), scores, -np.inf).argmax()
 
 
 def test_a_causal_network_does_not_look_ahead_and_padding_is_not_seen():
@@ -117,7 +133,8 @@ def test_drawing_keeps_to_temperature_top_k_and_top_p():
     scores = jnp.array([9.0, 9.0, 9.0, 1.0, 3.0, 2.0])
 
     def all_drawn(*settings, may_end=False):
-        return {int(drawn(writable(scores, may_end), chance(jax.random.key(1), i), *settings)) for i in range(60)}
+        writing = jnp.where(writable(6, may_end), scores, -jnp.inf)
+        return {int(draw(writing, float(chance), *settings)) for chance in chances(jax.random.key(1), 0, 60)}
 
     assert all_drawn(1.0, 6, 1.0) == {3, 4, 5}
     assert all_drawn(0.0, 6, 1.0) == {4}

@@ -1,6 +1,4 @@
-"""Tokens after those before them, natively and portably, against the whole text in double precision; and drawing."""
-
-import itertools
+"""Writing, natively and portably, against the whole text in double precision; and drawing."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ import pytest
 from lamina import native
 from lamina.kernels import decoding, drawing, slopes
 from lamina.kernels.attention import self_attention
-from lamina.kernels.decoding import BlockWeights
+from lamina.kernels.decoding import BlockWeights, Ends
 
 NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
 
@@ -54,30 +52,76 @@ def whole_text(x, blocks, heads, activation, normalize_first, epsilon):
     return x
 
 
-@NATIVE
+def ends_of(vocabulary, context, width):
+    rng = np.random.default_rng(3)
+    rows = [rng.normal(size=(size, width)) / np.sqrt(width) for size in (vocabulary, context)]
+    arrays = [3 * rows[0], rows[1], 1 + rng.normal(size=width) / 4, rng.normal(size=width) / 4]
+    return Ends(*(array.astype("float32") for array in arrays))
+
+
+def expected(tokens, ends, blocks, settings):
+    """Scores for what follows the last of some tokens, in double precision."""
+    ends = Ends(*(np.asarray(array, "float64") for array in ends))
+    x = ends.tokens[tokens] + ends.places[: len(tokens)]
+    if settings["normalize_first"]:
+        return normal(whole_text(x[None], blocks, **settings)[0, -1], ends.gamma, ends.beta, 1e-5) @ ends.tokens.T
+    return whole_text(normal(x[None], ends.gamma, ends.beta, 1e-5), blocks, **settings)[0, -1] @ ends.tokens.T
+
+
 @pytest.mark.parametrize(
-    ("depth", "width", "heads", "hidden", "cuts"),
+    ("depth", "width", "heads", "hidden", "vocabulary", "activation", "normalize_first", "form"),
     [
-        (2, 32, 2, 64, (0, 5, 6, 7, 11)),
-        (1, 48, 3, 80, (0, 1, 12)),
-        (1, 16, 1, 16, (0, 3, 4)),
-        (3, 128, 4, 512, (0, 20, 21, 22, 40)),
-        (1, 320, 10, 1280, (0, 9, 10, 11)),
+        pytest.param(2, 32, 2, 64, 9, slopes.gelu_tanh, True, "native", marks=NATIVE),
+        pytest.param(1, 48, 3, 80, 65, slopes.gelu_tanh, True, "native", marks=NATIVE),
+        pytest.param(1, 16, 1, 16, 2, slopes.gelu_tanh, True, "native", marks=NATIVE),
+        pytest.param(3, 128, 4, 512, 300, slopes.gelu_tanh, True, "native", marks=NATIVE),
+        pytest.param(1, 320, 10, 1280, 40, slopes.gelu_tanh, True, "native", marks=NATIVE),
+        (2, 24, 2, 40, 30, jnp.tanh, True, "portable"),
+        (2, 32, 2, 40, 30, slopes.gelu_tanh, False, "portable"),
     ],
 )
-def test_native_against_the_whole_text(depth, width, heads, hidden, cuts):
-    x = np.random.default_rng(width).normal(size=(1, cuts[-1], width)).astype("float32")
-    settings = {"heads": heads, "activation": slopes.gelu_tanh, "normalize_first": True, "epsilon": 1e-5}
-    blocks, caches = blocks_of(depth, width, hidden), caches_of(depth, cuts[-1] + 3, heads, width)
-    step = jax.jit(lambda *arguments: decoding.decode(*arguments, **settings))
-    assert "lamina.decode" in step.lower(x[:, :1], blocks, caches, 0).as_text()
-    found = []
-    for begin, end in itertools.pairwise(cuts):
-        result, caches = step(x[:, begin:end], blocks, caches, begin)
-        found.append(result)
-    exact = whole_text(x, blocks, **settings)
-    np.testing.assert_allclose(np.concatenate(found, axis=1), exact, rtol=0, atol=4e-6 * np.abs(exact).max())
-    assert not np.any(caches[-1][0][:, cuts[-1] :])
+def test_tokens_follow_the_distribution_of_the_whole_text(
+    depth, width, heads, hidden, vocabulary, activation, normalize_first, form
+):
+    settings = {"heads": heads, "activation": activation, "normalize_first": normalize_first, "epsilon": 1e-5}
+    blocks, caches = blocks_of(depth, width, hidden), caches_of(depth, 40, heads, width)
+    ends, allowed = ends_of(vocabulary, 40, width), np.arange(vocabulary) != 1
+    step = jax.jit(lambda *arrays, **numbers: decoding.write(*arrays, **numbers, **settings))
+    rng = np.random.default_rng(width)
+    prompt = rng.integers(0, vocabulary, 16).astype("int32")
+    rest = {"temperature": np.float32(0.7), "allowed": allowed}
+    chances = rng.random(31).astype("float32")
+    arrays = prompt, chances[:1], ends, blocks, caches
+    assert ("lamina.write" in step.lower(*arrays, **rest).as_text()) == (form == "native")
+    found, caches = step(*arrays, length=9, **rest)
+    assert (np.any(caches[-1][0], axis=(0, 2, 3)) == (np.arange(40) < (16 if form == "portable" else 9))).all()
+    some, caches = step(found, chances[1:11], ends, blocks, caches, position=9, count=8, **rest)
+    more, caches = step(some[7:8], chances[9:], ends, blocks, caches, position=17, count=20, **rest)
+    written = np.concatenate([found, some[:8], more[:20]])
+    assert written.dtype == "int32"
+    for n, token in enumerate(written):
+        scores = expected(np.concatenate([prompt[:9], written[:n]]), ends, blocks, settings)[None] / 0.7
+        shares = np.where(allowed, np.exp(scores - scores.max()), 0)[0]
+        sums = np.cumsum(shares) / shares.sum()
+        assert allowed[token]
+        assert (sums[token - 1] if token else 0) - 1e-5 <= chances[n] <= sums[token] + 1e-5
+
+
+@pytest.mark.parametrize("width", [24, pytest.param(32, marks=NATIVE)])
+def test_nothing_is_written_after_the_end_or_beyond_the_count(width):
+    blocks, ends, caches = blocks_of(1, width, 32), ends_of(5, 30, width), caches_of(1, 30, 2, width)
+    settings = {"heads": 2, "activation": slopes.gelu_tanh}
+    arrays = np.array([4], "int32"), np.random.default_rng(0).random(20).astype("float32"), ends, blocks, caches
+    step = jax.jit(lambda *arrays, **given: decoding.write(*arrays, **given, **settings), static_argnames="stop")
+    free, _ = step(*arrays, count=20)
+    end = int(free[5])
+    first = free.tolist().index(end)
+    for count, written in ((20, first + 1), (first, first), (first + 1, first + 1)):
+        found, after = step(*arrays, count=count, stop=end)
+        assert found[:written].tolist() == free[:written].tolist()
+        assert np.any(after[0][0], axis=(0, 2, 3)).sum() == written
+    # an end that stands before the first token stops nothing
+    assert step(np.array([end], "int32"), *arrays[1:], count=2, stop=end)[1][0][0][0, 0].any()
 
 
 @pytest.mark.parametrize("normalize_first", [True, False])
@@ -88,7 +132,6 @@ def test_portable_against_the_whole_text(normalize_first, width, heads, batch):
     blocks, caches = blocks_of(2, width, 40), caches_of(2, 8, heads, width)
     caches = jax.tree.map(lambda a: jnp.repeat(a, batch, axis=0), caches)
     step = jax.jit(lambda *arguments: decoding.decode(*arguments, **settings))
-    assert "lamina.decode" not in step.lower(x, blocks, caches, 0).as_text()
     first, caches = step(x[:, :5], blocks, caches, 0)
     last, caches = step(x[:, 5:], blocks, caches, jnp.int32(5))
     exact = whole_text(x, blocks, **settings)
@@ -96,14 +139,39 @@ def test_portable_against_the_whole_text(normalize_first, width, heads, batch):
 
 
 @NATIVE
+def test_writing_is_one_call_for_which_nothing_is_compiled():
+    blocks, caches, ends = blocks_of(2, 32, 64), caches_of(2, 30, 2, 32), ends_of(50, 30, 32)
+    step = jax.jit(
+        lambda *arrays, **given: decoding.write(*arrays, **given, heads=2, activation=slopes.gelu_tanh, stop=0),
+        donate_argnums=4,
+    )
+    for length, count in ((8, 1), (1, 20)):
+        numbers = {
+            "length": length,
+            "position": 3,
+            "count": count,
+            "temperature": np.float32(1),
+            "allowed": ends[0][:, 0] > 0,
+        }
+        arrays = np.zeros(length, "int32"), np.zeros(count, "float32"), ends, blocks, caches
+        program = step.lower(*arrays, **numbers).compile().as_text()
+        assert program.count("custom-call(") == 1
+        assert "fusion(" not in program
+        assert "while(" not in program
+
+
+@NATIVE
 def test_caches_are_written_in_place_where_they_are_given_away():
     blocks, caches = blocks_of(1, 32, 64), [(jnp.zeros((1, 64, 2, 16)), jnp.ones((1, 64, 2, 16)))]
+    arrays, ends = (jnp.array([2]), jnp.full(1, 0.5)), ends_of(5, 64, 32)
     step = jax.jit(
-        lambda x, caches, n: decoding.decode(x, blocks, caches, n, heads=2, activation=slopes.gelu_tanh),
-        donate_argnums=1,
+        lambda caches, n: decoding.write(
+            *arrays, ends, blocks, caches, position=n, heads=2, activation=slopes.gelu_tanh
+        ),
+        donate_argnums=0,
     )
     places = [array.unsafe_buffer_pointer() for array in caches[0]]
-    _, after = step(jnp.ones((1, 1, 32)), caches, 3)
+    _, after = step(caches, 3)
     assert [array.unsafe_buffer_pointer() for array in after[0]] == places
     assert np.flatnonzero(np.any(np.asarray(after[0][0])[0] != 0, axis=(1, 2))).tolist() == [3]
 
@@ -117,7 +185,8 @@ def test_draw_follows_the_distribution(size, temperature):
     weights = np.exp((scores.astype("float64") - scores.max()) / temperature)
     sums = np.cumsum(weights) / weights.sum()
     chances = np.concatenate([[0.0, 1 - 2**-23], np.random.default_rng(1).random(40)]).astype("float32")
-    assert drawing.DRAW.is_native(scores, chances[0], np.float32(temperature))
+    nothing = np.zeros(0, "int32"), np.zeros(0, "float32")
+    assert drawing.DRAW.is_native(scores, chances[0], np.float32(temperature), *nothing)
     given = jnp.asarray(scores)
     each = jax.jit(lambda chances: jax.lax.map(lambda c: drawing.draw(given, c, temperature), chances))
     forms = {"native": each, "portable": jax.jit(jax.vmap(lambda c: drawing.draw(given, c, temperature)))}
@@ -130,8 +199,36 @@ def test_draw_follows_the_distribution(size, temperature):
         assert (chances <= sums[found] + 1e-5).all(), form
 
 
-def test_without_heat_the_highest_score_is_drawn():
+FORMS = [
+    pytest.param(lambda *arrays: jax.jit(drawing.draw)(*arrays), id="native", marks=NATIVE),
+    pytest.param(
+        lambda *arrays: jax.vmap(lambda c: drawing.draw(arrays[0], c, *arrays[2:]))(arrays[1][None])[0], id="portable"
+    ),
+]
+
+
+@pytest.mark.parametrize("draw", FORMS)
+def test_without_heat_the_highest_score_is_drawn(draw):
     scores = jnp.array([0.5, 2.0, -jnp.inf, 2.0, 1.0])
-    for form in drawing.draw, lambda *arrays: drawing.DRAW.portable(*map(jnp.asarray, arrays)):
-        assert int(form(scores, 0.99, 0.0)) == 1
-        assert int(form(scores, 0.99, 1e-9)) in (1, 3)
+    assert int(draw(scores, jnp.float32(0.99), 0.0)) == 1
+    assert int(draw(scores, jnp.float32(0.99), 1e-9)) in (1, 3)
+
+
+@pytest.mark.parametrize("draw", FORMS)
+@pytest.mark.parametrize("size", [5, 40, 300])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(1, None), (3, None), (400, None), (None, 0.6), (7, 0.5), (3, 1e-6), (None, 1.0)]
+)
+def test_only_the_likeliest_are_drawn_from(draw, size, top_k, top_p):
+    scores = np.random.default_rng(size).normal(size=size).astype("float32") * 2
+    scores[3] = scores[4]  # of two that are as likely the first one counts
+    weights = np.exp(scores.astype("float64") / 0.8)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    shares = weights[order] / weights[order].sum()
+    kept = order[np.cumsum(shares) - shares < (1 if top_p is None else top_p)]
+    weights[np.setdiff1d(np.arange(size), kept)] = 0
+    sums = np.cumsum(weights) / weights.sum()
+    for chance in np.random.default_rng(1).random(40).astype("float32"):
+        found = int(draw(jnp.asarray(scores), jnp.asarray(chance), 0.8, top_k, top_p))
+        assert found in kept
+        assert (sums[found - 1] if found else 0) - 1e-5 <= chance <= sums[found] + 1e-5

@@ -1,5 +1,6 @@
 """What metrics promise beyond Keras's values: exact counts, no silent stretching, names, masks, second sources."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -221,3 +222,11 @@ def test_wrapper_keeps_its_function():
     assert metric.name == "binary_crossentropy"
     assert metric.get_config()["from_logits"] is True
     np.testing.assert_allclose(metric([[1.0]], [[0.0]]), np.log(2), rtol=1e-6)
+
+
+def test_a_metric_is_made_without_a_program(caplog):
+    with jax.log_compiles():
+        total = metrics.Metric("m").add_total((3, 1, 7))
+    assert not caplog.records
+    assert total.value.shape == (3, 1, 7)
+    assert not np.any(total.value)

@@ -58,8 +58,8 @@ network("lstm", ids, layers.Embedding(50, 16, mask_zero=True), layers.LSTM(20))
 network("gru", ids, layers.Embedding(50, 16), layers.GRU(20, return_sequences=True), layers.GRU(7))
 writer = families.transformer_network.Transformer(50, 32, depth=2, width=64, heads=4, causal=True)
 writer.build((None, 12))
-vectors, _ = lm.jit(writer.advance)(ids[:1], writer.empty_caches(), 0)
-found["writer"] = hashlib.sha256(np.asarray(vectors).tobytes()).hexdigest(), ""
+_, caches = lm.jit(writer.write)(writer.empty_caches(), ids[0], np.zeros(1, "float32"), length=12)
+found["writer"] = hashlib.sha256(np.asarray(caches).tobytes()).hexdigest(), ""
 if sys.argv[1] == "few networks":
     print(json.dumps(found))
     sys.exit()
