@@ -24,20 +24,28 @@ struct Choice {
   }
 };
 
-// Minus infinity for the scores of all that is not drawn from.
+// Minus infinity for the scores of all that is not drawn from. No more of them are sorted than has to be.
 inline void narrow(float* scores, int64_t count, const Choice& choice) {
   if (choice.most >= count && choice.share >= 1.0f) return;
   std::vector<int32_t> order(count);
   std::iota(order.begin(), order.end(), 0);
-  int64_t kept = std::min(choice.most, count);
-  auto likelier = [&](int32_t a, int32_t b) { return scores[a] > scores[b] || (scores[a] == scores[b] && a < b); };
-  std::partial_sort(order.begin(), order.begin() + kept, order.end(), likelier);
+  int64_t kept = std::min(choice.most, count), sorted = 0;
+  auto sort_until = [&](int64_t end) {
+    auto likelier = [&](int32_t a, int32_t b) { return scores[a] > scores[b] || (scores[a] == scores[b] && a < b); };
+    std::partial_sort(order.begin() + sorted, order.begin() + end, order.end(), likelier);
+    sorted = end;
+  };
+  constexpr int64_t FEW = 256;
+  sort_until(kept < count ? kept : std::min(FEW, kept));
   if (choice.share < 1.0f) {
-    std::vector<float> weights(kept);
     float top = scores[order[0]], heat = std::max(choice.temperature, 1e-6f), total = 0.0f, before = 0.0f;
-    for (int64_t i = 0; i < kept; i++) total += weights[i] = std::exp((scores[order[i]] - top) / heat);
+    auto weight = [&](int64_t place) { return std::exp((scores[order[place]] - top) / heat); };
+    for (int64_t i = 0; i < kept; i++) total += weight(i);
     int64_t likely = 0;
-    while (likely < kept && before < choice.share * total) before += weights[likely++];
+    for (; likely < kept && before < choice.share * total; likely++) {
+      if (likely == sorted) sort_until(std::min(4 * sorted, kept));
+      before += weight(likely);
+    }
     kept = likely;
   }
   for (int64_t i = kept; i < count; i++) scores[order[i]] = -INFINITY;

@@ -215,9 +215,9 @@ def test_without_heat_the_highest_score_is_drawn(draw):
 
 
 @pytest.mark.parametrize("draw", FORMS)
-@pytest.mark.parametrize("size", [5, 40, 300])
+@pytest.mark.parametrize("size", [5, 40, 3000])
 @pytest.mark.parametrize(
-    ("top_k", "top_p"), [(1, None), (3, None), (400, None), (None, 0.6), (7, 0.5), (3, 1e-6), (None, 1.0)]
+    ("top_k", "top_p"), [(1, None), (3, None), (400, None), (None, 0.6), (None, 0.97), (7, 0.5), (3, 1e-6), (None, 1.0)]
 )
 def test_only_the_likeliest_are_drawn_from(draw, size, top_k, top_p):
     scores = np.random.default_rng(size).normal(size=size).astype("float32") * 2
