@@ -34,11 +34,19 @@ def chances(key: Array, first: int, count: int) -> np.ndarray:
     """
     if not depends_on_places(key):
         return np.asarray(_chances(key, np.uint32(first), count))
-    zeros = np.zeros(count, "uint32")
-    words = np.asarray(jax.random.key_data(key))[:, None]
-    keys = _threefry(words, np.stack([zeros, np.arange(first, first + count, dtype="uint32")]))
-    high, low = _threefry(keys, np.stack([zeros, zeros]))
-    return ((high ^ low) >> 9 | np.float32(1).view("uint32")).view("float32") - np.float32(1)
+    keys = _threefry(_words(key), _places(first, count))
+    return _unit(_threefry(keys, np.zeros((2, count), "uint32")))
+
+
+def uniform(key: Array, first: int, count: int) -> np.ndarray:
+    """Numbers from 0 to 1, ``(count,)``: those of ``jax.random.uniform`` from place ``first`` on.
+
+    Only for keys for which :func:`depends_on_places` holds.
+
+    >>> bool((uniform(jax.random.key(7), 3, 2) == jax.random.uniform(jax.random.key(7), 5)[3:]).all())
+    True
+    """
+    return _unit(_threefry(_words(key), _places(first, count)))
 
 
 def depends_on_places(key: Array) -> bool:
@@ -54,6 +62,21 @@ def _chances(key: Array, first: Any, count: int) -> Array:
 
 def _key(words: np.ndarray) -> Array:
     return jax.random.wrap_key_data(jax.device_put(words))
+
+
+def _words(key: Array) -> np.ndarray:
+    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(key) if typed else key)[:, None]
+
+
+def _places(first: int, count: int) -> np.ndarray:
+    return np.stack([np.zeros(count, "uint32"), np.arange(first, first + count, dtype="uint32")])
+
+
+def _unit(words: np.ndarray) -> np.ndarray:
+    """Numbers from 0 to 1 made of random words, two for each."""
+    bits = (words[0] ^ words[1]) >> 9 | np.float32(1).view("uint32")
+    return bits.view("float32") - np.float32(1)
 
 
 def _threefry(key: np.ndarray, counters: np.ndarray) -> np.ndarray:

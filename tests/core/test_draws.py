@@ -26,6 +26,20 @@ def test_the_bytes_are_those_of_jax(sample, shape):
     np.testing.assert_array_max_ulp(drawn, np.asarray(sample(key, shape, "float32")), 4 * (sample is truncated_normal))
 
 
+def test_few_even_numbers_need_no_program_and_are_those_of_many(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a program is compiled")
+
+    key = jax.random.key(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(draws, "_drawn", refuse)
+        few = draws.standard(jax.random.uniform, (90_000,), "float32", key)
+    monkeypatch.setattr(draws, "_FEW", 1000)
+    many = draws.standard(jax.random.uniform, (90_000,), "float32", key)
+    assert np.array_equal(few, many)
+    assert np.array_equal(few, jax.random.uniform(key, (90_000,)))
+
+
 def test_double_precision_draws_have_the_bytes_of_jax():
     with jax.enable_x64(True):
         key = jax.random.key(3)
@@ -51,17 +65,21 @@ def test_other_keys_and_traced_ones_draw_the_same():
 
 def test_one_program_serves_every_shape_also_in_the_middle_of_another():
     key = jax.random.key(3)
-    draws.standard(jax.random.uniform, (2,), "float32", key)
+    draws.standard(jax.random.normal, (2,), "float32", key)
     before = draws._drawn._cache_size()
-    draws.standard(jax.random.uniform, (300, 400), "float32", key)
+    draws.standard(jax.random.normal, (300, 400), "float32", key)
+    draws.standard(jax.random.uniform, (300, 401), "float32", key)
     assert draws._drawn._cache_size() == before
 
     @jax.jit
     def run(x):
         with jax.ensure_compile_time_eval():
-            return x + draws.standard(jax.random.uniform, (3,), "float32", key)
+            even = draws.standard(jax.random.uniform, (3,), "float32", key)
+            return x + even, x + draws.standard(jax.random.normal, (3,), "float32", key)
 
-    assert np.array_equal(run(jnp.zeros(3)), jax.random.uniform(key, (3,)))
+    even, normal = run(jnp.zeros(3))
+    assert np.array_equal(even, jax.random.uniform(key, (3,)))
+    assert np.array_equal(normal, jax.random.normal(key, (3,)))
 
 
 def test_numbers_beyond_four_billion_are_of_places_of_their_own():
