@@ -152,9 +152,14 @@ def quotient(a: Any, b: Any) -> Array:
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
+#: up to so many numbers, a second copy of them matters less than compiling a program
+_FEW = 1 << 16
+
+
 def _zeros(shape: Sequence[int], dtype: Any, name: str) -> Variable:
     instead = "lm.load_model(path, compile=False)"
     allowance.spend(f"a metric's variable {name!r}", numbers=math.prod(shape), instead=instead)
     with jax.ensure_compile_time_eval():
-        # not by JAX, which compiles a program for the shape
-        return Variable(np.zeros(shape, jnp.dtype(dtype)), dtype=dtype, name=name, trainable=False, autocast=False)
+        # JAX compiles a program for the shape, and NumPy's zeros may be copied
+        zeros = (np if math.prod(shape) <= _FEW else jnp).zeros(tuple(shape), jnp.dtype(dtype))
+        return Variable(zeros, dtype=dtype, name=name, trainable=False, autocast=False)
