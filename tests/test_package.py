@@ -27,7 +27,8 @@ def test_families_that_scikit_learn_has_no_type_for_do_without_it():
 
 
 def test_compiled_programs_are_kept_between_processes(tmp_path):
-    code = "import lamina as lm; lm.Sequential([lm.Input((2,)), lm.layers.Dense(1)]).predict([[1.0, 2.0]])"
+    layer = "lm.layers.Dense(1, kernel_initializer='random_normal')"
+    code = f"import lamina as lm; lm.Sequential([lm.Input((2,)), {layer}]).predict([[1.0, 2.0]])"
     unset = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
     env = {name: value for name, value in os.environ.items() if name not in unset} | {"XDG_CACHE_HOME": str(tmp_path)}
     kept = []
