@@ -291,16 +291,14 @@ ffi::Error half_attention_backward(ffi::ThreadPool pool, Halves query, Halves ke
 }
 
 using F32 = ffi::Buffer<ffi::F32>;
-using BF16 = ffi::Buffer<ffi::BF16>;
-
 #define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale")
 
 LAMINA_HANDLER_IF(has_tiles(), half_attention, half_attention,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<Booleans>().Ret<BF16>()
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Ret<Halves>()
                       .Ret<F32>().SETTINGS);
 LAMINA_HANDLER_IF(has_tiles(), half_attention_backward, half_attention_backward,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<Booleans>().Arg<BF16>()
-                      .Arg<F32>().Arg<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>().SETTINGS);
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Arg<Halves>()
+                      .Arg<F32>().Arg<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().SETTINGS);
 
 }  // namespace
 }  // namespace lamina

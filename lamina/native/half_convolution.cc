@@ -213,7 +213,7 @@ struct Result {
 struct Channels {
   Half* to;
   int64_t step;
-  __mmask16 there;
+  int64_t there;
   Vector bias;
   float slope;
 
@@ -222,16 +222,11 @@ struct Channels {
     bool first = channel < before;
     step = first ? before : result.values.channels;
     to = first ? result.values.first + channel : result.values.second + channel - before;
-    there = some(std::max<int64_t>(first ? before - channel : count, 0));
+    there = first ? before - channel : count;
     bias = result.bias ? load(result.bias + channel, count) : Vector{};
   }
 
-  // Rounded as the processor does: numbers too small for a normal one become zero, as they do in products of tiles.
-  void write(int64_t place, Vector value) const {
-    __m256i halves;
-    asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(activated(value + bias, slope)));
-    _mm256_mask_storeu_epi16(to + place * step, there, halves);
-  }
+  void write(int64_t place, Vector value) const { store_rounded(to + place * step, activated(value + bias, slope), there); }
 };
 
 // A convolution, or the part of a transposed one whose places see the same taps.
@@ -293,7 +288,7 @@ struct Part {
         });
         for (int64_t i = 0; i < std::min(SIDE, places - place); i++) {
           first.write(at, load(sums + i * SIDE));
-          if (second.there) second.write(at, load(sums + i * SIDE + LANES));
+          if (second.there > 0) second.write(at, load(sums + i * SIDE + LANES));
           at += across.step;
           if (++column == across.places) column = 0, at += down.step * result.width - across.places * across.step;
         }
@@ -523,28 +518,28 @@ ffi::Error half_joined_convolution_kernel(ffi::ThreadPool pool, Halves first, Ha
   return ffi::Error::Success();
 }
 
-using BF16 = ffi::Buffer<ffi::BF16>;
-
 #define GEOMETRY Attr<Integers>("strides").Attr<Integers>("pads").Attr<Integers>("dilation").Attr<int64_t>("groups")
 
 LAMINA_HANDLER_IF(has_tiles(), half_convolution, half_convolution,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().GEOMETRY
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("slope"));
 LAMINA_HANDLER_IF(has_tiles(), half_convolution_outer, half_convolution_outer,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().GEOMETRY
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
+                      .Arg<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("undone").Attr<float>("slope"));
 LAMINA_HANDLER_IF(has_tiles(), half_convolution_kernel, half_convolution_kernel,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>().GEOMETRY
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>()
+                      .Arg<Halves>().Ret<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("undone"));
 LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution, half_joined_convolution,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Attr<Integers>("pads").Attr<float>("slope"));
 LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_outer, half_joined_convolution_outer,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>()
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>()
                       .Attr<Integers>("pads").Attr<float>("undone"));
 LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_kernel, half_joined_convolution_kernel,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
-                      .Ret<BF16>().Attr<Integers>("pads").Attr<float>("undone"));
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
+                      .Ret<Halves>().Attr<Integers>("pads").Attr<float>("undone"));
 
 }  // namespace
 }  // namespace lamina

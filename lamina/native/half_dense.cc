@@ -160,18 +160,16 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
   return ffi::Error::Success();
 }
 
-using BF16 = ffi::Buffer<ffi::BF16>;
-
 LAMINA_HANDLER_IF(has_tiles(), half_dense, half_dense,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Attr<float>("slope"));
 LAMINA_HANDLER_IF(has_tiles(), half_dense_transposed, half_dense_transposed,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Ret<BF16>());
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Ret<Halves>());
 LAMINA_HANDLER_IF(has_tiles(), half_dense_gelu, half_dense_gelu,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>());
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>());
 LAMINA_HANDLER_IF(has_tiles(), half_dense_gradient, half_dense_gradient,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>()
-                      .Ret<BF16>().Ret<BF16>().Attr<float>("slope").Attr<bool>("kept"));
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
+                      .Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("kept"));
 
 }  // namespace
 }  // namespace lamina

@@ -405,17 +405,18 @@ ffi::Error backward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves recurr
   return ffi::Error::Success();
 }
 
-using BF16 = ffi::Buffer<ffi::BF16>;
-
 auto bind_forward() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<Booleans>().Arg<BF16>()
-      .Arg<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>().Attr<bool>("go_backwards");
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>()
+                      .Arg<Halves>()
+      .Arg<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Attr<bool>("go_backwards");
 }
 
 auto bind_backward() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<Booleans>().Arg<BF16>().Arg<BF16>()
-      .Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Arg<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>().Ret<BF16>()
-      .Ret<BF16>().Ret<BF16>().Attr<bool>("go_backwards");
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Arg<Halves>()
+                      .Arg<Halves>()
+      .Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
+                      .Arg<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>()
+      .Ret<Halves>().Ret<Halves>().Attr<bool>("go_backwards");
 }
 
 LAMINA_HANDLER_IF(has_tiles(), half_simple_rnn_forward, forward<SimpleCell>, bind_forward());
