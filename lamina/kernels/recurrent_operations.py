@@ -13,7 +13,7 @@ from jax import lax
 
 from lamina.core.typing import Array
 from lamina.kernels.embedding import EMBEDDING_GRADIENT
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.operation import Operation, call, of_dtype
 from lamina.kernels.recurrent_gates import States, gru_gates, gru_reset_before_step, lstm_gates, simple_rnn_gates
 
 Arrays = tuple[Array, ...]
@@ -229,18 +229,22 @@ def _native_loop(
 ) -> Arrays:
     x, numbers, kernel, states = arrays[0], arrays[1], arrays[2], arrays[6:]
     (batch, steps), units = _places(x, numbers), states[0].shape[-1]
-    widest = -(-units // WIDEST_VECTOR) * WIDEST_VECTOR
     shapes = [
         (batch, steps, units) if return_sequences else (0,),
         *(state.shape for state in _two(states)),
         (steps, batch, kernel.shape[-1]) if keeps else (0,),
         (steps, batch, 0 if cell == "simple_rnn" else units) if keeps else (0,),
-        # to work in: projections of rows that are picked more than once
-        (batch * steps // 2, kernel.shape[-1] // units * widest) if x.ndim == 2 else (0,),
     ]
     given = (*arrays[:6], *_two(states))
-    outputs, h, c, *kept, _ = call(f"{cell}_forward", _floats(shapes), *given, go_backwards=go_backwards)
-    return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept) if keeps else ())
+    if x.dtype == jnp.bfloat16:
+        given = (_inputs(x, numbers), *given[2:])
+    else:
+        widest = -(-units // WIDEST_VECTOR) * WIDEST_VECTOR
+        # to work in: projections of rows that are picked more than once
+        shapes.append((batch * steps // 2, kernel.shape[-1] // units * widest) if x.ndim == 2 else (0,))
+    target = of_dtype(f"{cell}_forward", x)
+    outputs, h, c, *kept = call(target, _like(x, shapes), *given, go_backwards=go_backwards)
+    return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept[:2]) if keeps else ())
 
 
 def _native_gradients(
@@ -259,15 +263,21 @@ def _native_gradients(
     go_backwards: bool,
     wants_input: bool,
 ) -> Arrays:
-    count = len(states) // 2
+    count, target = len(states) // 2, of_dtype(f"{cell}_backward", x)
     first, last = _two(states[:count]), _two(states[count:])
-    arrays = (x, numbers, kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
-    input_shape = x.shape if wants_input else (0,)
-    shapes = [gates.shape, kept.shape, input_shape, kernel.shape, bias.shape, recurrent_kernel.shape]
-    shapes += [state.shape for state in first]
+    given = (kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
+    shapes = [kernel.shape, bias.shape, recurrent_kernel.shape, *(state.shape for state in first)]
+    if x.dtype == jnp.bfloat16:
+        rows = _inputs(x, numbers)
+        results = _like(x, [rows.shape if wants_input else (0,), *shapes])
+        of_input, *found = call(target, results, rows, *given, go_backwards=go_backwards)
+        if wants_input and x.ndim == 2:
+            of_input = EMBEDDING_GRADIENT(numbers, of_input, rows=len(x))
+        return (of_input, *found[: 3 + count])
+    results = _like(x, [gates.shape, kept.shape, x.shape if wants_input else (0,), *shapes])
     # gradients take the place of the gates and of what else was kept
     in_place = {8: 0, 9: 1}
-    found = call(f"{cell}_backward", _floats(shapes), *arrays, in_place=in_place, go_backwards=go_backwards)
+    found = call(target, results, x, numbers, *given, in_place=in_place, go_backwards=go_backwards)
     return tuple(found[2 : 6 + count])
 
 
@@ -278,56 +288,8 @@ def _half_supports(
     return units >= MANY_UNITS and batch * steps * weights >= LARGE
 
 
-def _half_loop(
-    *arrays: Array, cell: str, go_backwards: bool, return_sequences: bool = True, keeps: bool = False
-) -> Arrays:
-    x, numbers, kernel, bias, recurrent_kernel, mask, *states = arrays
-    x = _inputs(x, numbers)
-    (batch, steps), units = x.shape[:2], states[0].shape[-1]
-    shapes = [
-        (batch, steps, units) if return_sequences else (0,),
-        *(state.shape for state in _two(states)),
-        (steps, batch, kernel.shape[-1]) if keeps else (0,),
-        (steps, batch, 0 if cell == "simple_rnn" else units) if keeps else (0,),
-    ]
-    given = (x, kernel, bias, recurrent_kernel, mask, *_two(states))
-    outputs, h, c, *kept = call(f"half_{cell}_forward", _halves(shapes), *given, go_backwards=go_backwards)
-    return ((outputs,) if return_sequences else ()) + (h, c)[: len(states)] + (tuple(kept) if keeps else ())
-
-
-def _half_gradients(
-    x: Array,
-    numbers: Array,
-    kernel: Array,
-    bias: Array,
-    recurrent_kernel: Array,
-    mask: Array,
-    outputs: Array,
-    gates: Array,
-    kept: Array,
-    outputs_gradient: Array,
-    *states: Array,
-    cell: str,
-    go_backwards: bool,
-    wants_input: bool,
-) -> Arrays:
-    count, sequences = len(states) // 2, _inputs(x, numbers)
-    first, last = _two(states[:count]), _two(states[count:])
-    arrays = (sequences, kernel, recurrent_kernel, mask, *first, outputs, gates, kept, outputs_gradient, *last)
-    input_shape = sequences.shape if wants_input else (0,)
-    shapes = [input_shape, kernel.shape, bias.shape, recurrent_kernel.shape, *(state.shape for state in first)]
-    of_input, *found = call(f"half_{cell}_backward", _halves(shapes), *arrays, go_backwards=go_backwards)
-    if wants_input and x.ndim == 2:
-        of_input = EMBEDDING_GRADIENT(numbers, of_input, rows=len(x))
-    return (of_input, *found[: 3 + count])
-
-
-def _halves(shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
-
-
-def _floats(shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+def _like(x: Array, shapes: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
 
 
 def _two(states: Sequence[Array]) -> Arrays:
@@ -367,10 +329,10 @@ FORWARD = Operation(
     "recurrence_forward",
     functools.partial(loop, keeps=True),
     native=functools.partial(_native_loop, keeps=True),
-    half=functools.partial(_half_loop, keeps=True),
+    half=functools.partial(_native_loop, keeps=True),
     **_NATIVE,
 )
-BACKWARD = Operation("recurrence_backward", _gradients, native=_native_gradients, half=_half_gradients, **_NATIVE)
+BACKWARD = Operation("recurrence_backward", _gradients, native=_native_gradients, half=_native_gradients, **_NATIVE)
 RECURRENCE = Operation(
-    "recurrence", loop, native=_native_loop, half=_half_loop, forward=_forward, backward=_backward, **_NATIVE
+    "recurrence", loop, native=_native_loop, half=_native_loop, forward=_forward, backward=_backward, **_NATIVE
 )

@@ -30,6 +30,7 @@ constexpr int64_t TASKS = 16, KEYS_OF_TASK = 256;
 using Given = Heads<const float>;
 using Wanted = Heads<float>;
 using Problem = AttentionProblem<ffi::F32>;
+using Gradients = AttentionGradients<ffi::F32>;
 
 // to[d][i] = scale * from[i][d] for the queries of a block; zero past the last one.
 void gather(Places from, int64_t count, int64_t dim, float scale, float* to) {
@@ -123,12 +124,6 @@ Places whole_rows(Places from, int64_t count, int64_t dim, float* space) {
   return {space, step};
 }
 
-struct Gradients {
-  Given out, out_gradient;
-  const float* logarithms;
-  Wanted query, key, value;
-};
-
 // The gradients of the keys and values in `range` of one head, and what these keys and values send to the queries.
 void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key_head, Range range) {
   int64_t dim = p.query.dim, value_dim = p.value.dim, count = range.end - range.first;
@@ -219,16 +214,7 @@ ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Fl
                               Floats logarithms, Floats gradient, FloatsOut query_gradient, FloatsOut key_gradient,
                               FloatsOut value_gradient, Integers first, Integers heads, Integers band, float scale) {
   Problem p(query, key, value, mask, first, heads, band, scale);
-  bool joined = key_gradient->element_count() == 0;  // all three gradients are in one array
-  auto part_of = [](FloatsOut& array, int64_t first) {
-    return Wanted(array->typed_data(), array->dimensions(), first);
-  };
-  Gradients g{Given(out.typed_data(), out.dimensions(), 0),
-              Given(gradient.typed_data(), gradient.dimensions(), 0),
-              logarithms.typed_data(),
-              part_of(query_gradient, first[0]),
-              part_of(joined ? query_gradient : key_gradient, first[1]),
-              part_of(joined ? query_gradient : value_gradient, first[2])};
+  Gradients g(out, gradient, logarithms, query_gradient, key_gradient, value_gradient, first);
   int64_t pairs = p.batch * p.key_heads;
   int64_t parts = std::max<int64_t>(std::min((TASKS + pairs - 1) / pairs, p.keys / KEYS_OF_TASK), 1);
   int64_t row = p.heads * p.query.dim, size = p.batch * p.queries * row;

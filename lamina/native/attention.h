@@ -11,8 +11,6 @@
 
 namespace lamina {
 
-using Booleans = ffi::Buffer<ffi::PRED>;
-
 // Some heads of an array (batch, length, heads, dim).
 template <typename T>
 struct Heads {
@@ -26,6 +24,7 @@ struct Heads {
     return {values + (example * length + place) * row + head * dim, row};
   }
 };
+
 template <ffi::DataType TYPE>
 struct AttentionProblem {
   using Number = ffi::NativeType<TYPE>;
@@ -55,6 +54,28 @@ struct AttentionProblem {
     constexpr int64_t FEW_PRODUCTS = 1 << 20;  // not worth waking other threads
     if (batch * heads * queries * keys * (query.dim + value.dim) >= FEW_PRODUCTS) return parallel_for(pool, count, body);
     for (int64_t i = 0; i < count; i++) body(i);
+  }
+};
+
+// What the way back is given, and the gradients that are wanted, which may be in one array, that of the query's.
+template <ffi::DataType TYPE>
+struct AttentionGradients {
+  using Number = ffi::NativeType<TYPE>;
+  using Result = ffi::Result<ffi::Buffer<TYPE>>;
+  Heads<const Number> out, out_gradient;
+  const float* logarithms;
+  Heads<Number> query, key, value;
+
+  AttentionGradients(const ffi::Buffer<TYPE>& out, const ffi::Buffer<TYPE>& gradient, const Floats& logarithms, Result query,
+                     Result key, Result value, Integers first)
+      : out(out.typed_data(), out.dimensions(), 0), out_gradient(gradient.typed_data(), gradient.dimensions(), 0),
+        logarithms(logarithms.typed_data()), query(query->typed_data(), query->dimensions(), first[0]),
+        key(part_of(key, query, first[1])), value(part_of(value, query, first[2])) {}
+
+ private:
+  static Heads<Number> part_of(Result own, Result joined, int64_t first) {
+    Result& array = own->element_count() ? own : joined;
+    return {array->typed_data(), array->dimensions(), first};
   }
 };
 

@@ -77,7 +77,7 @@ void crossentropy_of_row(const float* x, int64_t label, int64_t classes, float* 
   *loss = label >= 0 && label < classes ? *logarithm - x[label] : std::numeric_limits<float>::quiet_NaN();
 }
 
-ffi::Error crossentropy(ffi::ThreadPool pool, Floats scores, ffi::Buffer<ffi::S32> labels, FloatsOut losses,
+ffi::Error crossentropy(ffi::ThreadPool pool, Floats scores, Numbers labels, FloatsOut losses,
                         FloatsOut logarithms) {
   int64_t rows = scores.dimensions()[0], classes = scores.dimensions()[1];
   bool few = classes <= LANES;
@@ -99,7 +99,7 @@ void gradient_of_row(const float* x, int64_t label, float logarithm, float given
   if (label >= 0 && label < classes) to[label] -= given;
 }
 
-ffi::Error crossentropy_gradient(ffi::ThreadPool pool, Floats scores, ffi::Buffer<ffi::S32> labels, Floats logarithms,
+ffi::Error crossentropy_gradient(ffi::ThreadPool pool, Floats scores, Numbers labels, Floats logarithms,
                                  Floats gradient, FloatsOut result) {
   int64_t rows = scores.dimensions()[0], classes = scores.dimensions()[1];
   bool few = classes <= LANES;
@@ -117,12 +117,10 @@ ffi::Error crossentropy_gradient(ffi::ThreadPool pool, Floats scores, ffi::Buffe
 }
 
 using F32 = ffi::Buffer<ffi::F32>;
-using S32 = ffi::Buffer<ffi::S32>;
-
 LAMINA_HANDLER(crossentropy, crossentropy,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<S32>().Ret<F32>().Ret<F32>());
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<Numbers>().Ret<F32>().Ret<F32>());
 LAMINA_HANDLER(crossentropy_gradient, crossentropy_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<S32>().Arg<F32>().Arg<F32>().Ret<F32>());
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<Numbers>().Arg<F32>().Arg<F32>().Ret<F32>());
 
 }  // namespace
 }  // namespace lamina

@@ -149,7 +149,7 @@ void expect(ffi::ThreadPool& pool, const Network& network, const Sizes& s, const
 }
 
 ffi::Error write(ffi::ThreadPool pool, Numbers tokens, Numbers length, Numbers position, Numbers count, Floats chances,
-                 Floats temperature, Numbers top_k, Floats top_p, ffi::Buffer<ffi::PRED> allowed, Floats embeddings,
+                 Floats temperature, Numbers top_k, Floats top_p, Booleans allowed, Floats embeddings,
                  Floats places, Floats scale, Floats offset, ffi::RemainingArgs given, ffi::Result<Numbers> written,
                  ffi::RemainingRets caches, int64_t heads, float epsilon, int64_t stop) {
   int64_t vocabulary = embeddings.dimensions()[0], width = embeddings.dimensions()[1];
@@ -190,7 +190,7 @@ ffi::Error write(ffi::ThreadPool pool, Numbers tokens, Numbers length, Numbers p
 
 LAMINA_HANDLER(write, write,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Arg<Numbers>().Arg<Numbers>()
-                   .Arg<Floats>().Arg<Floats>().Arg<Numbers>().Arg<Floats>().Arg<ffi::Buffer<ffi::PRED>>().Arg<Floats>()
+                   .Arg<Floats>().Arg<Floats>().Arg<Numbers>().Arg<Floats>().Arg<Booleans>().Arg<Floats>()
                    .Arg<Floats>().Arg<Floats>().Arg<Floats>().RemainingArgs().Ret<Numbers>().RemainingRets()
                    .Attr<int64_t>("heads").Attr<float>("epsilon").Attr<int64_t>("stop"));
 

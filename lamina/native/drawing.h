@@ -10,8 +10,6 @@
 
 namespace lamina {
 
-using Numbers = ffi::Buffer<ffi::S32>;
-
 // What is drawn from: the likeliest `most`, and of these the likeliest that together have a probability of `share`.
 struct Choice {
   float temperature, share = 1.0f;

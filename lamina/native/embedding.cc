@@ -11,7 +11,7 @@ namespace {
 // Fewer numbers are added before another thread is awake.
 constexpr int64_t WORTH_THREADS = 1 << 15;
 
-ffi::Error embedding_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, Floats gradient, FloatsOut table) {
+ffi::Error embedding_gradient(ffi::ThreadPool pool, Numbers numbers, Floats gradient, FloatsOut table) {
   int64_t count = gradient.dimensions()[0], features = gradient.dimensions()[1], rows = table->dimensions()[0];
   int64_t threads = (count + rows) * features < WORTH_THREADS ? 1 : pool.num_threads(), wide = vectors(features);
   // Rows are set to zero in equal parts; then, as some are picked much more often than others, each thread takes some columns.
@@ -35,7 +35,7 @@ ffi::Error embedding_gradient(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> number
 }
 
 LAMINA_HANDLER(embedding_gradient, embedding_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::S32>>().Arg<Floats>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>());
 
 }  // namespace

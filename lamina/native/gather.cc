@@ -13,7 +13,7 @@ constexpr int64_t WORTH_THREADS = 1 << 18, AHEAD = 8, LINE = 64;
 constexpr int64_t PLACE = 3;
 
 // out[a][i] = row numbers[step][i] of the array at places[a]; numbers past the ends are those of the ends.
-ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi::Buffer<ffi::S32> step,
+ffi::Error gather_rows(ffi::ThreadPool pool, Numbers numbers, Numbers step,
                        ffi::Buffer<ffi::U32> places, ffi::RemainingRets out) {
   int64_t steps = numbers.dimensions()[0], count = numbers.dimensions()[1];
   const int32_t* number = numbers.typed_data() + std::clamp<int64_t>(step.typed_data()[0], 0, steps - 1) * count;
@@ -45,7 +45,7 @@ ffi::Error gather_rows(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> numbers, ffi:
 }
 
 LAMINA_HANDLER(gather_rows, gather_rows,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::Buffer<ffi::S32>>().Arg<ffi::Buffer<ffi::S32>>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>()
                    .Arg<ffi::Buffer<ffi::U32>>().RemainingRets());
 
 }  // namespace

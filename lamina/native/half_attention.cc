@@ -20,6 +20,7 @@ constexpr int64_t QUERIES = 128, QUERY_BLOCKS = QUERIES / SIDE, KEY_BLOCKS = KEY
 constexpr float LOG_2 = 0.693147181f;
 
 using Problem = AttentionProblem<ffi::BF16>;
+using Gradients = AttentionGradients<ffi::BF16>;
 using Given = Heads<const Half>;
 using Wanted = Heads<Half>;
 
@@ -113,12 +114,6 @@ void forward(const Problem& p, const Block& some, const Wanted& out, float* loga
     scatter({results, SIDE}, total, block.count, value_dim, out.at(block.example, begin, block.head));
   }
 }
-
-struct Gradients {
-  Given out, out_gradient;
-  const float* logarithms;
-  Wanted query, key, value;
-};
 
 // The sum of the products of a row of `a` and a row of `b`, for up to LANES of them.
 Vector products_of_rows(Rows<const Half> a, Rows<const Half> b, int64_t count, int64_t dim) {
@@ -278,14 +273,7 @@ ffi::Error half_attention_backward(ffi::ThreadPool pool, Halves query, Halves ke
                                    Floats logarithms, Halves gradient, HalvesOut query_gradient, HalvesOut key_gradient,
                                    HalvesOut value_gradient, Integers first, Integers heads, Integers band, float scale) {
   Problem p(query, key, value, mask, first, heads, band, scale);
-  bool joined = key_gradient->element_count() == 0;  // all three gradients are in one array
-  auto part_of = [](HalvesOut& array, int64_t first) { return Wanted(array->typed_data(), array->dimensions(), first); };
-  Gradients g{Given(out.typed_data(), out.dimensions(), 0),
-              Given(gradient.typed_data(), gradient.dimensions(), 0),
-              logarithms.typed_data(),
-              part_of(query_gradient, first[0]),
-              part_of(joined ? query_gradient : key_gradient, first[1]),
-              part_of(joined ? query_gradient : value_gradient, first[2])};
+  Gradients g(out, gradient, logarithms, query_gradient, key_gradient, value_gradient, first);
   p.share_out(pool, p.batch * p.key_heads, [&](int64_t task) { backward(p, g, task / p.key_heads, task % p.key_heads); });
   return ffi::Error::Success();
 }

@@ -17,6 +17,8 @@ namespace ffi = xla::ffi;
 
 using Floats = ffi::Buffer<ffi::F32>;
 using FloatsOut = ffi::Result<ffi::Buffer<ffi::F32>>;
+using Numbers = ffi::Buffer<ffi::S32>;
+using Booleans = ffi::Buffer<ffi::PRED>;
 using Integers = ffi::Span<const int64_t>;
 
 // Null where a buffer is empty: where something is not given, or not wanted.

@@ -9,9 +9,6 @@
 
 namespace lamina {
 
-using Numbers = ffi::Buffer<ffi::S32>;
-using Booleans = ffi::Buffer<ffi::PRED>;
-
 // A term is one step of one example; terms are counted by steps, in the order in which these are run.
 struct Places {
   int64_t batch, steps;
