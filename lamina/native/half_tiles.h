@@ -86,6 +86,8 @@ void each_vector(const float* sums, int64_t row, int64_t rows, int64_t column, i
       body(row + i, column + n, columns - column - n, load(sums + i * SIDE + n));
 }
 
+inline __mmask32 first_of_line(int64_t count) { return count >= SIDE ? 0xffffffff : count > 0 ? (1u << count) - 1 : 0; }
+
 // A matrix of halves in memory, of which `rows` and `columns` are there; zeros stand for the others.
 struct Matrix {
   const Half* values;
@@ -101,8 +103,7 @@ struct Matrix {
   // SIDE numbers of a row.
   __m512i line(int64_t row, int64_t column) const {
     int64_t count = row < rows ? columns - column : 0;
-    return _mm512_maskz_loadu_epi16(count >= SIDE ? 0xffffffff : count > 0 ? (1u << count) - 1 : 0,
-                                    values + row * step + column);
+    return _mm512_maskz_loadu_epi16(first_of_line(count), values + row * step + column);
   }
 
   // SIDE columns of SIDE rows, `to_step` apart.
