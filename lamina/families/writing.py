@@ -59,8 +59,8 @@ class Writer:
             raise ConfigError(f"temperature is a number of at least 0; received {temperature!r}")
         if not (isinstance(top_p, int | float) and 0 < top_p <= 1):
             raise ConfigError(f"top_p is a number above 0, up to 1; received {top_p!r}")
-        most = None if top_k is None else np.int32(whole("top_k", top_k))
-        key = next_key() if random_state is None else key_of(whole("random_state", random_state, 0))
+        most = None if top_k is None else np.int32(min(whole("top_k", top_k), np.iinfo("int32").max))
+        key = next_key() if random_state is None else key_of(whole("random_state", random_state, 0) % 2**32)
         settings = (np.float32(temperature), most, None if top_p == 1 else np.float32(top_p))
         sizes = stretches(whole("max_tokens", max_tokens, 0), waited_for=stream or bool(words))
         tokens = self._next_tokens(prompt, sizes, key, settings)

@@ -195,6 +195,9 @@ def test_generation_is_as_asked_for(poet):
     greedy = poet.generate("to", max_tokens=40, temperature=0)
     assert poet.generate("to", max_tokens=40, top_k=1) == greedy
     assert poet.generate("to", max_tokens=40, top_p=1e-6) == greedy
+    assert poet.generate("to", **free, top_k=10**12) == text
+    huge = poet.generate("to", **free | {"random_state": 2**70 + free["random_state"]})  # as in fit
+    assert huge == text
     assert len(poet.generate("", max_tokens=5)) == 5
     assert len(poet.generate("§ unknown", max_tokens=5)) == 5
     assert len(poet.generate(VERSE, max_tokens=5)) == 5
