@@ -13,9 +13,8 @@ from lamina.core.errors import ConfigError, DataError, nearest
 from lamina.core.keys import chances
 from lamina.core.state import Array
 from lamina.families.base import Family, share, whole
-from lamina.families.drawing import STRETCH, compiled
 from lamina.families.tokenizer import texts_in
-from lamina.families.writing import Writer
+from lamina.families.writing import STRETCH, Writer, compiled
 from lamina.kernels.drawing import draw, one_by_one
 from lamina.layers import GRU, LSTM, Dense, Dropout, Embedding
 from lamina.layers.base import layer

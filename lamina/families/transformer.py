@@ -10,11 +10,10 @@ from lamina.core.errors import DataError
 from lamina.core.keys import chances
 from lamina.data.batches import ArrayData
 from lamina.families.base import Family, check_is_fitted, share, whole
-from lamina.families.drawing import STRETCH
 from lamina.families.tokenizer import END, PADDING, AnyTokenizer, padded, read_texts, tokenizer_from, train_tokenizer
 from lamina.families.transformer_network import LanguageModel, Transformer, writable
 from lamina.families.transformer_training import Batches, optimizer_for
-from lamina.families.writing import Writer
+from lamina.families.writing import STRETCH, Writer
 from lamina.losses import SparseCategoricalCrossentropy
 
 

@@ -16,8 +16,8 @@ from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import register
 from lamina.core.shapes import Shape
 from lamina.core.state import Array, compute_in, on_device
-from lamina.families.drawing import compiled
 from lamina.families.tokenizer import END, SPECIAL, by_length
+from lamina.families.writing import compiled
 from lamina.initializers import RandomNormal
 from lamina.kernels import decoding, slopes
 from lamina.kernels.addition import residual
