@@ -16,6 +16,7 @@ from lamina.core import random
 from lamina.core.config import config
 from lamina.core.draws import standard
 from lamina.core.errors import ConfigError, ShapeError
+from lamina.core.keys import key_of
 from lamina.core.registry import Configurable, getter, register
 from lamina.core.state import Array, on_device
 
@@ -134,7 +135,7 @@ class RandomInitializer(Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, key: Array | None = None) -> Array:
         if self.seed is not None:
-            key = jax.random.key(self.seed)
+            key = key_of(self.seed)
         wanted = _dtype(dtype)
         exact = jnp.promote_types(wanted, jnp.float32)
         key = random.next_key() if key is None else random.checked(key)

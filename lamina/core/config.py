@@ -67,7 +67,7 @@ class Config:
 
     Attributes:
         seed: the root of every random number (see :func:`set_random_seed`).
-        dtype_policy: what a layer uses that names none (see :meth:`set_dtype_policy`).
+        dtype_policy: what a layer uses that names none; a policy or the name of one may be assigned.
         is_deterministic: whether the bytes depend on the seed alone (see :meth:`deterministic`).
     """
 
@@ -76,6 +76,9 @@ class Config:
     #: how many keys were drawn outside any model's step since the seed was set
     draws: int = 0
     is_deterministic: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, DtypePolicy.get(value) if name == "dtype_policy" else value)
 
     def deterministic(self) -> None:
         """Let the same seed give the same bytes on the same machine, whatever the process, the hash seed and its threads.

@@ -26,6 +26,19 @@ def key_of(seed: int) -> Array:
     return _key(np.array([high & 0xFFFFFFFF, bits & 0xFFFFFFFF], "uint32"))
 
 
+def fold_in(key: Array, number: int) -> Array:
+    """The key that ``jax.random.fold_in`` makes of a key and a number from 0 to 2**32 - 1.
+
+    >>> key = jax.random.key(7)
+    >>> bool((jax.random.key_data(fold_in(key, 3)) == jax.random.key_data(jax.random.fold_in(key, 3))).all())
+    True
+    """
+    if isinstance(key, jax.core.Tracer) or str(jax.random.key_impl(key)) != "threefry2x32":
+        return jax.random.fold_in(key, number)
+    with jax.ensure_compile_time_eval():
+        return _key(_threefry(_words(key), np.array([[0], [number]], "uint32"))[:, 0])
+
+
 def chances(key: Array, first: int, count: int) -> np.ndarray:
     """Numbers from 0 to 1, ``(count,)``: the first of every key that ``key`` gives by a number from ``first`` on.
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from lamina.core.config import config
 from lamina.core.errors import ConfigError, shown
+from lamina.core.keys import key_of
 from lamina.core.state import Array, current_scope, derive
 
 #: the path of the module whose code is running
@@ -43,7 +44,7 @@ def next_key() -> Array:
         return scope.draw(_path.get())
     config.draws += 1
     with jax.ensure_compile_time_eval():
-        return derive(jax.random.key(config.seed), "lamina.random", config.draws)
+        return derive(key_of(config.seed), "lamina.random", config.draws)
 
 
 def checked(key: Any) -> Array:
@@ -89,7 +90,7 @@ def _key(seed: int | SeedGenerator | None, key: Array | None) -> Array:
         return checked(key)
     if isinstance(seed, SeedGenerator):
         return seed.next()
-    return next_key() if seed is None else derive(jax.random.key(seed), "lamina.random")
+    return next_key() if seed is None else derive(key_of(seed), "lamina.random")
 
 
 def _floating(dtype: Any) -> Any:

@@ -20,6 +20,7 @@ from jax.extend.core import get_opaque_trace_state
 from lamina.core import allowance
 from lamina.core.config import config
 from lamina.core.errors import ShapeError, StateError
+from lamina.core.keys import fold_in, key_of
 
 Array = jax.Array
 _scope: contextvars.ContextVar["Scope | None"] = contextvars.ContextVar("scope", default=None)
@@ -94,7 +95,7 @@ class Variable:
         if self._stored is None:
             allowance.spend(f"variable {self.path!r}", numbers=self.size)
             with jax.ensure_compile_time_eval():
-                key = derive(jax.random.key(config.seed), self.path)
+                key = derive(key_of(config.seed), self.path)
                 assert self.initializer is not None
                 self._stored = _array(self.initializer(self._shape, self._dtype, key), self._dtype)
         return self._stored
@@ -230,7 +231,7 @@ _define_operators()
 
 def derive(key: Array, path: str, count: int = 0) -> Array:
     """A key that depends on ``key``, ``path`` and ``count`` and on nothing else."""
-    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(path.encode())), count)
+    return fold_in(fold_in(key, zlib.crc32(path.encode())), count)
 
 
 def _leak(path: str) -> StateError:

@@ -47,5 +47,22 @@ def test_keys_of_another_kind_are_those_of_jax():
 
 def test_no_program_is_compiled(caplog):
     with jax.log_compiles():
-        keys.chances(keys.key_of(11), 0, 7)
+        keys.chances(keys.fold_in(keys.key_of(11), 3), 0, 7)
     assert not caplog.records
+
+
+def bits_of(key):
+    return jax.random.key_data(key).tolist()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("seed", [0, 3, 2**31 + 7])
+def test_a_number_is_folded_in_as_by_jax(seed, number):
+    key = jax.random.key(seed)
+    expected = bits_of(jax.random.fold_in(key, number))
+    assert bits_of(keys.fold_in(key, number)) == expected
+    assert bits_of(jax.jit(lambda: keys.fold_in(key, number))()) == expected
+    assert bits_of(jax.jit(lambda key: keys.fold_in(key, number))(key)) == expected
+    with jax.default_prng_impl("rbg"):
+        key = jax.random.key(seed)
+        assert bits_of(keys.fold_in(key, number)) == bits_of(jax.random.fold_in(key, number))
