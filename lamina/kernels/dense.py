@@ -1,34 +1,18 @@
-"""Dense layers, with what is added to them.
+"""Dense layers, with what is added to them."""
 
-Forward natively; back where there are some rows or little to do, with XLA's own products elsewhere.
-"""
-
-import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Real, Shaped
-from lamina.kernels.kernel_gradient import kernel_gradient
-from lamina.kernels.operation import Operation, call, of_dtype
-from lamina.kernels.slopes import activate, gelu_tanh, undo
+from lamina.kernels.dense_operations import DENSE, DENSE_GELU, DENSE_TRANSPOSED, nothing
+from lamina.kernels.feed_forward import FEED_FORWARD, fits
 
-#: rows from which on the native gradient of a kernel is faster than XLA's, and from which on that of the input is
-ENOUGH_ROWS, MANY_ROWS = 8, 32
-#: for fewer rows, and kernels of at least so many numbers, the gradient of a kernel is worked out apart, so that an optimizer's
-#: update may be with it; of more rows it is best worked out with the input's, from rows that are near
-FEW_ROWS, BIG = 512, 1 << 16
-#: up to so many products of two numbers a layer is small: starting XLA's own takes longer than they do
-SMALL = 1 << 17
-
-#: from so many products on, tiles of bfloat16 are faster than the same numbers in float32
-LARGE = 1 << 20
-
-#: what layers without an activation were given, by what they gave, as long as a program is traced
-_given = Notes()
+#: by what layers without an activation gave, as long as a program is traced: how that is worked out with something added to it
+_plus = Notes()
+#: by what layers with GELU gave: what they were given
+_given_to_gelu = Notes()
 
 
 def dense(
@@ -48,23 +32,30 @@ def dense(
     Returns:
         Shape ``(..., outputs)``.
 
+    >>> import jax.numpy as jnp
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])).tolist()
     [[11.5]]
     """
-    bias = _nothing(kernel) if bias is None else bias
-    result = DENSE(x, kernel, bias, _nothing(kernel), slope=float(slope))
-    # not outside compiled code, which computes what is not used, and where arrays would live as long as the result does
-    if slope == 1 and isinstance(result, jax.core.Tracer):
-        _given.write(result, (x, kernel, bias))
-    return result
+    bias = nothing(kernel) if bias is None else bias
+    if slope != 1:
+        return DENSE(x, kernel, bias, nothing(kernel), slope=float(slope))
+    given = _given_to_gelu.read(x)
+
+    def plus(more: Array) -> Array:
+        if given is not None and fits(*given, kernel, bias):
+            return FEED_FORWARD(*given, kernel, bias, more)
+        return DENSE(x, kernel, bias, more, slope=1.0)
+
+    return _noted(_plus, plus, plus(nothing(kernel)))
 
 
 def with_dense(x: Shaped[Array, "*others"], change: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"] | None:
     """``x + change`` where ``change`` is what a dense layer gives: worked out in one. Else ``None``."""
-    given = _given.read(change)
-    if given is None or (x.shape, x.dtype) != (change.shape, change.dtype):
+    plus = _plus.read(change)
+    if plus is None or (x.shape, x.dtype) != (change.shape, change.dtype):
         return None
-    return DENSE(*given, x, slope=1.0)
+    found: Array = plus(x)
+    return found
 
 
 def dense_gelu(
@@ -74,10 +65,12 @@ def dense_gelu(
 ) -> Real[Array, "*batch outputs"]:
     r"""GELU, in the form with :math:`\tanh`, of :math:`x W + b`, for arrays as in :func:`dense`.
 
+    >>> import jax.numpy as jnp
     >>> dense_gelu(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]])).tolist()
     [[11.0]]
     """
-    return DENSE_GELU(x, kernel, _nothing(kernel) if bias is None else bias)
+    given = x, kernel, nothing(kernel) if bias is None else bias
+    return _noted(_given_to_gelu, given, DENSE_GELU(*given))
 
 
 def dense_transposed(
@@ -92,255 +85,15 @@ def dense_transposed(
     Returns:
         Shape ``(..., outputs)``.
 
+    >>> import jax.numpy as jnp
     >>> dense_transposed(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [1.0, 0.0]])).tolist()
     [[11.0, 1.0]]
     """
     return DENSE_TRANSPOSED(x, kernel)
 
 
-def _nothing(like: Array) -> Array:
-    """What stands for an array that is not there."""
-    return jnp.zeros(0, like.dtype)
-
-
-def _portable(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Array:
-    before = jnp.matmul(x, kernel)
-    return activate(before + more if more.size else before, bias, slope)
-
-
-def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
-    y = call(of_dtype("dense", x), shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
-    return y.reshape(*x.shape[:-1], kernel.shape[1])
-
-
-def _is_large(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _count(x) >= MANY_ROWS and _count(x) * kernel.size >= LARGE
-
-
-def _count(x: Any) -> int:
-    return math.prod(x.shape[:-1])
-
-
-def _rows(x: Array) -> Array:
-    return x.reshape(_count(x), x.shape[-1])
-
-
-def _transposed_portable(x: Array, kernel: Array) -> Array:
-    return jnp.matmul(x, kernel.T)
-
-
-def _transposed_native(x: Array, kernel: Array) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), len(kernel)), x.dtype)
-    return call(of_dtype("dense_transposed", x), shape, _rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
-
-
-def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
-    (x, kernel), (g,) = primals, gradients
-    nothing = _nothing(g)
-    settings = {"slope": 1.0, "kept": False, "back": False}
-    return [
-        DENSE(g, kernel, nothing, nothing, slope=1.0).astype(x.dtype) if wanted[0] else None,
-        DENSE_GRADIENT(_rows(g), kernel, nothing, _rows(x), **settings)[1].astype(kernel.dtype) if wanted[1] else None,
-    ]
-
-
-def _gelu_portable(x: Array, kernel: Array, bias: Array) -> Array:
-    return gelu_tanh(DENSE(x, kernel, bias, _nothing(kernel), slope=1.0))
-
-
-def _slopes_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
-    before = DENSE(x, kernel, bias, _nothing(kernel), slope=1.0)
-    return jax.jvp(gelu_tanh, (before,), (jnp.ones_like(before),))
-
-
-def _slopes_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
-    found = call(of_dtype("dense_gelu", x), [shape, shape], _rows(x), kernel, bias)
-    return [array.reshape(*x.shape[:-1], kernel.shape[1]) for array in found]
-
-
-def _many_rows(x: Any, *others: Any) -> bool:
-    return _floats(x, *others) and _count(x) >= MANY_ROWS
-
-
-def _gelu_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
-    y, slopes = DENSE_GELU_SLOPES(x, kernel, bias)
-    return y, slopes
-
-
-def _gelu_gradients(primals: Any, slopes: Any, gradients: Any, wanted: Any) -> list[Any]:
-    (x, kernel, bias), (g,) = primals, gradients
-    return _of_layer(x, kernel, bias, slopes, g, wanted, slope=0.0, kept=True)
-
-
-def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others)
-
-
-def _is_small(x: Any, kernel: Any) -> bool:
-    return _count(x) * kernel.size <= SMALL
-
-
-def _floats(*arrays: Any) -> bool:
-    return all(array.dtype == "float32" for array in arrays) and arrays[0].size > 0 and arrays[1].size > 0
-
-
-def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
-    (x, kernel, bias, more), (y,), (g,) = primals, results, gradients
-    of_more = undo(g, y, slope).astype(more.dtype) if more.size else more
-    return [*_of_layer(x, kernel, bias, y, g, wanted, slope=slope), of_more]
-
-
-def _of_layer(
-    x: Array, kernel: Array, bias: Array, y: Array, g: Array, wanted: Any, *, slope: float, kept: bool = False
-) -> list[Any]:
-    """The gradients of an input, a kernel and a bias, from the result (or the slopes, if they were kept) and its gradient."""
-    result = _nothing(g) if slope == 1 else _rows(y)
-    settings = {"slope": slope, "kept": kept, "back": wanted[0]}
-    if MANY_ROWS <= _count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
-        of_x, of_bias, before = DENSE_BACK(kernel, result, _rows(g), **settings)
-        of_kernel = kernel_gradient(_rows(x), before)
-    else:
-        of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
-    return [
-        of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
-        of_kernel.astype(kernel.dtype),
-        of_bias.astype(bias.dtype) if bias.size else bias,
-    ]
-
-
-def _before(gradient: Array, result: Array, slope: float, kept: bool) -> Array:
-    """The gradient in front of the activation; if they were kept, ``result`` are its slopes."""
-    return gradient * result if kept else undo(gradient, result, slope)
-
-
-def _gradient_portable(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
-) -> tuple[Array, Array, Array]:
-    gradient = _before(gradient, result, slope, kept)
-    return _back(gradient, kernel, back), jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
-
-
-def _back(gradient: Array, kernel: Array, back: bool) -> Array:
-    return jnp.matmul(gradient, kernel.T) if back else jnp.zeros((0, kernel.shape[0]), gradient.dtype)
-
-
-def _gradient_native(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
-) -> Any:
-    outputs = kernel.shape[1]
-    small = len(x) == 1 or _is_small(x, kernel)
-    if kept and (small or len(x) < MANY_ROWS):
-        gradient, result, slope, kept = gradient * result, _nothing(gradient), 1.0, False
-    shapes = [
-        jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
-    ]
-    if small:
-        return call("small_dense_gradient", shapes, x, kernel, result, gradient, slope=np.float32(slope))
-    undone = jax.ShapeDtypeStruct(gradient.shape if slope != 1 else (0,), "float32")
-    many = len(x) >= MANY_ROWS
-    if not many:
-        shapes[0] = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    arrays, number = (x, kernel, result, gradient), np.float32(slope)
-    found = call("dense_gradient", [*shapes, undone], *arrays, slope=number, kept=np.bool_(kept))[:3]
-    return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
-
-
-def _gradient_half(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
-) -> Any:
-    shapes = [
-        jax.ShapeDtypeStruct(shape, x.dtype)
-        for shape in ((len(x) * back, x.shape[1]), kernel.shape, (kernel.shape[1],))
-    ]
-    arrays, number = (x, kernel, result, gradient), np.float32(slope)
-    return call("half_dense_gradient", shapes, *arrays, slope=number, kept=np.bool_(kept))
-
-
-def _back_portable(
-    kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool
-) -> tuple[Array, Array, Array]:
-    gradient = _before(gradient, result, slope, kept)
-    return _back(gradient, kernel, back), jnp.sum(gradient, 0), gradient
-
-
-def _back_native(kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, kept: bool) -> Any:
-    rows, (inputs, outputs) = len(gradient), kernel.shape
-    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((rows * back, inputs), (outputs,), (rows, outputs))]
-    arrays, number = (kernel, result, gradient), np.float32(slope)
-    return call("dense_back", shapes, *arrays, slope=number, kept=np.bool_(kept))
-
-
-def _back_supports(kernel: Any, result: Any, gradient: Any, **settings: Any) -> bool:
-    return _floats(kernel, gradient, result)
-
-
-def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others) and (len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel))
-
-
-DENSE = Operation(
-    "dense",
-    _portable,
-    native=_native,
-    targets=["dense"],
-    half=_native,
-    half_targets=["half_dense"],
-    half_supports=_is_large,
-    supports=_supports,
-    backward=_gradients,
-)
-DENSE_TRANSPOSED = Operation(
-    "dense_transposed",
-    _transposed_portable,
-    native=_transposed_native,
-    targets=["dense_transposed"],
-    half=_transposed_native,
-    half_targets=["half_dense_transposed"],
-    half_supports=_is_large,
-    supports=_many_rows,
-    backward=_transposed_gradients,
-)
-DENSE_GELU_SLOPES = Operation(
-    "dense_gelu_slopes",
-    _slopes_portable,
-    multiple=True,
-    native=_slopes_native,
-    targets=["dense_gelu"],
-    half=_slopes_native,
-    half_targets=["half_dense_gelu"],
-    half_supports=_is_large,
-    supports=_many_rows,
-)
-DENSE_GELU = Operation(
-    "dense_gelu",
-    _gelu_portable,
-    native=lambda *arrays: _slopes_native(*arrays)[0],
-    targets=["dense_gelu"],
-    half=lambda *arrays: _slopes_native(*arrays)[0],
-    half_targets=["half_dense_gelu"],
-    half_supports=_is_large,
-    supports=_many_rows,
-    forward=_gelu_forward,
-    backward=_gelu_gradients,
-)
-DENSE_GRADIENT = Operation(
-    "dense_gradient",
-    _gradient_portable,
-    multiple=True,
-    native=_gradient_native,
-    targets=["dense_gradient", "small_dense_gradient"],
-    half=_gradient_half,
-    half_targets=["half_dense_gradient"],
-    half_supports=_is_large,
-    supports=_gradient_supports,
-)
-DENSE_BACK = Operation(
-    "dense_back",
-    _back_portable,
-    multiple=True,
-    native=_back_native,
-    targets=["dense_back"],
-    supports=_back_supports,
-)
+def _noted(notes: Notes, note: Any, result: Array) -> Array:
+    # not outside compiled code, which computes what is not used, and where arrays would live as long as the result does
+    if isinstance(result, jax.core.Tracer):
+        notes.write(result, note)
+    return result

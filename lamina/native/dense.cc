@@ -153,11 +153,11 @@ ffi::Error dense_transposed(ffi::ThreadPool pool, Floats x, Floats kernel, Float
 LAMINA_HANDLER(dense_transposed, dense_transposed,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
 
-// GELU of x kernel + bias, and its slopes; of many rows.
-ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut slopes) {
+// GELU of x kernel + bias, and that itself if there is a place for it; of many rows.
+ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut before) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   Finish finish{values_or_null(bias), 1.0f};
-  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, slopes->typed_data()},
+  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, true, values_or_null(*before)},
               kernel.typed_data());
   return ffi::Error::Success();
 }
@@ -212,13 +212,13 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
 
 // The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
 // XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both. `undone` is where
-// the gradient in front of the activation is kept; `result` are the activation's slopes, if they were kept.
+// the gradient in front of the activation is kept; with `gelu`, `result` is what was before the GELU.
 ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, FloatsOut of_x,
-                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool kept) {
+                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool gelu) {
   int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads();
   bool activated = result.element_count() > 0;
-  Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, kept};
+  Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, gelu};
   if (stays_in_cache(rows, inputs, outputs)) {
     GradientInCache gradients{x.typed_data(), kernel.typed_data(), before, rows, inputs, outputs,
                               values_or_null(*of_x), of_kernel->typed_data(),
@@ -249,14 +249,14 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
 LAMINA_HANDLER(dense_gradient, dense_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope").Attr<bool>("kept"));
+                   .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope").Attr<bool>("gelu"));
 
 // The same without the gradient of the kernel, which is then worked out for itself from that in front of the activation.
 ffi::Error dense_back(ffi::ThreadPool pool, Floats kernel, Floats result, Floats given, FloatsOut of_x, FloatsOut of_bias,
-                      FloatsOut undone, float slope, bool kept) {
+                      FloatsOut undone, float slope, bool gelu) {
   int64_t rows = given.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   bool further = of_x->element_count() > 0;
-  Before before{given.typed_data(), values_or_null(result), slope, kept};
+  Before before{given.typed_data(), values_or_null(result), slope, gelu};
   ByPanels back({undone->typed_data(), rows, outputs, inputs, of_x->typed_data(), {}}, pool.num_threads());
   int64_t parts = further ? back.tasks() : pool.num_threads();
   parallel_phases(pool, further ? 2 : 1, parts, [&](int64_t phase, int64_t part) {
@@ -269,7 +269,7 @@ ffi::Error dense_back(ffi::ThreadPool pool, Floats kernel, Floats result, Floats
 LAMINA_HANDLER(dense_back, dense_back,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
-                   .Attr<float>("slope").Attr<bool>("kept"));
+                   .Attr<float>("slope").Attr<bool>("gelu"));
 
 // The gradient of a kernel, x^T g.
 ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats gradient, FloatsOut of_kernel) {

@@ -35,29 +35,36 @@ inline void fetch(const float* numbers, int64_t begin, int64_t end) {
   for (; begin < end; begin += 16) __builtin_prefetch(numbers + begin, 0, 2);
 }
 
+// A share of `count` rows from `row` on.
+inline void fetch_rows(const float* matrix, int64_t columns, int64_t row, int64_t count, int64_t part, int64_t parts) {
+  int64_t numbers = std::max<int64_t>(0, count) * columns;
+  fetch(matrix + row * columns, share(numbers, part, parts), share(numbers, part + 1, parts));
+}
+
 // How a gradient in front of an activation is made of the one behind it: times a slope where the result is below zero, or times
-// the slopes that were kept.
+// that of GELU.
 struct Before {
   const float* gradient;
-  const float* result = nullptr;  // or the slopes; none if there was no activation
+  const float* result = nullptr;  // or what is before a GELU; none if there was no activation
   float slope = 1.0f;
-  bool kept = false;
+  bool gelu = false;
 
   Vector at(int64_t place, int64_t count) const {
     Vector given = load(gradient + place, count), other = load(result + place, count);
-    return kept ? given * other : unactivated(given, other, slope);
+    return gelu ? given * Gelu(other).slope : unactivated(given, other, slope);
   }
 };
 
 // out = finish(left right): (rows, depth) times (depth, columns), with the right matrix in panels; finish(left right + more), if
-// there is more; GELU of that, if there are places for its slopes.
+// there is more; or GELU of that, which itself is kept if there is a place for it.
 struct Product {
   const float* left;
   int64_t rows, depth, columns;
   float* out;
   Finish finish;
   const float* more = nullptr;
-  float* slopes = nullptr;
+  bool gelu = false;
+  float* before = nullptr;
   int64_t total = vectors(columns), panels = (total + NARROW - 1) / NARROW;
 
   // How large a panel is and where it begins, in columns, in numbers, and in vectors.
@@ -77,13 +84,13 @@ struct Product {
         from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
         for (int64_t n = 0; n < valid(panel); n += LANES) {  // what is read or written afterwards
           int64_t place = (row + i) * columns + begin(panel) + n;
-          if (slopes) __builtin_prefetch(slopes + place, 1, 2);
+          if (before) __builtin_prefetch(before + place, 1, 2);
           if (more) __builtin_prefetch(more + place, 0, 2);
         }
       }
       product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel),
                        {finish.bias, more ? 1.0f : finish.slope});
-      if (slopes || more)
+      if (gelu || more)
         for (int64_t i = row; i < row + here; i++)
           for (int64_t n = begin(panel), end = n + valid(panel); n < end; n += LANES) finish_later(i * columns + n, end - n);
     }
@@ -92,20 +99,15 @@ struct Product {
   void finish_later(int64_t place, int64_t count) const {
     Vector value = load(out + place, count);
     if (more) value = activated(value + load(more + place, count), finish.slope);
-    if (slopes) {
-      Gelu gelu(value);
-      value = gelu.value;
-      store(slopes + place, gelu.slope, count);
-    }
-    store(out + place, value, count);
+    if (before) store(before + place, value, count);
+    store(out + place, gelu ? Gelu(value).value : value, count);
   }
 
   // The same for all panels, which follow each other in memory.
   void work(const float* weights, int64_t first, int64_t last) const {
     for (int64_t row = first; row < last; row += BAND)
       for (int64_t panel = 0; panel < panels; panel++) {
-        int64_t next = row + BAND, ahead = std::max<int64_t>(0, std::min(BAND, last - next)) * depth;
-        fetch(left + next * depth, share(ahead, panel, panels), share(ahead, panel + 1, panels));
+        fetch_rows(left, depth, row + BAND, std::min(BAND, last - row - BAND), panel, panels);
         work(panel, weights + place(panel), row, std::min(row + BAND, last));
       }
   }
@@ -169,6 +171,73 @@ void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const floa
   });
 }
 
+// The gradients of a matrix and of what is added behind it, x^T g and the sums of the rows of g, where the matrix stays in the
+// cache: partial sums, of blocks of rows.
+struct SumsInCache {
+  int64_t inputs, outputs;
+  float* sums = nullptr;  // of each of the PARTS of the rows; the bias' follow the matrix'
+  int64_t padded = vectors(outputs) * LANES;
+
+  int64_t size() const { return PARTS * (inputs + 1) * padded; }
+  float* of_part(int64_t part) const { return sums + part * (inputs + 1) * padded; }
+  // Memory for a block of `count` rows of x, of inputs from `begin` to `end`, and of a panel of g.
+  static int64_t left_size(int64_t count, int64_t begin, int64_t end) { return count * (end - begin) + LANES; }
+  static int64_t right_size(int64_t count) { return count * WIDEST_TILE * LANES; }
+
+  // Copies a block of x, whose numbers number(row, input, valid) gives in vectors.
+  template <typename Number>
+  static void copy(int64_t count, int64_t begin, int64_t end, float* left, const Number& number) {
+    for (int64_t i = begin; i < end; i += INPUTS)
+      for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
+        for (int64_t k = 0; k < width; k += LANES)
+          store(left + (i - begin) * count + r * width + k, number(r, i + k, width - k));
+  }
+
+  // Adds the products of `count` rows, of which `left` is such a copy, and `gradient` where it lies. Before each panel,
+  // meanwhile(panel, panels) is told how far it has come.
+  template <typename Meanwhile>
+  void add_block(const float* left, const float* gradient, float* right, int64_t count, int64_t begin, int64_t end,
+                 int64_t part, bool add, bool with_bias, const Meanwhile& meanwhile) const {
+    float *to = of_part(part), *of_bias = to + inputs * padded;
+    int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
+    for (int64_t panel = 0; panel < panels; panel++) {
+      meanwhile(panel, panels);
+      int64_t start = share(padded / LANES, panel, panels), width = share(padded / LANES, panel + 1, panels) - start;
+      start *= LANES;
+      for (int64_t n = 0; n < width * LANES; n += LANES) {
+        const float* from = gradient + start + n;
+        Vector total = with_bias && add ? load(of_bias + start + n) : Vector{};
+        for (int64_t r = 0; r < count; r++) {
+          Vector value = load(from + r * outputs, outputs - start - n);
+          store(right + r * width * LANES + n, value);
+          total += value;
+        }
+        if (with_bias) store(of_bias + start + n, total);
+      }
+      for (int64_t i = begin; i < end; i += INPUTS) {
+        int64_t here = std::min(INPUTS, end - i);
+        multiply<Contiguous::COLUMNS>({left + (i - begin) * count, here}, {right, width * LANES}, here, count, width,
+                                      {to + i * padded + start, padded}, add);
+      }
+    }
+  }
+
+  // A share of the sums of all parts.
+  void add_up(int64_t share_of, int64_t shares, float* of_matrix, float* of_bias) const {
+    for (int64_t i = share(inputs + 1, share_of, shares); i < share(inputs + 1, share_of + 1, shares); i++)
+      for (int64_t n = 0; n < outputs; n += LANES) {
+        Vector total{};
+        for (int64_t p = 0; p < PARTS; p++) total += load(of_part(p) + i * padded + n);
+        store(i < inputs ? of_matrix + i * outputs + n : of_bias + n, total, outputs - n);
+      }
+  }
+};
+
+// In how many slices the inputs of a layer fall for such sums, so that all threads have work.
+inline int64_t slices_of(int64_t inputs, int64_t threads) {
+  return std::min((threads + PARTS - 1) / PARTS, (inputs + INPUTS - 1) / INPUTS);
+}
+
 // The gradients of x matrix + bias, where the matrix stays in the cache. Rows fall into as many parts as there are partial sums,
 // and inputs into as many as give each thread work.
 struct GradientInCache {
@@ -178,11 +247,12 @@ struct GradientInCache {
   float *of_x, *of_matrix, *of_bias;
   int64_t threads;
 
-  int64_t padded = vectors(outputs) * LANES, slices = std::min((threads + PARTS - 1) / PARTS, (inputs + INPUTS - 1) / INPUTS);
+  int64_t slices = slices_of(inputs, threads);
   Product back{before.gradient, rows, outputs, inputs, of_x, {}};
-  Scratch scratch{(of_x ? back.size() : 0) + PARTS * (inputs + 1) * padded, true};
+  SumsInCache sums{inputs, outputs};
+  Scratch scratch{(of_x ? back.size() : 0) + sums.size(), true};
   float* turned = scratch.take(of_x ? back.size() : 0);
-  float* sums = scratch.take(PARTS * (inputs + 1) * padded);  // of each part of the rows; the bias' follow the matrix'
+  float* all_sums = sums.sums = scratch.take(sums.size());
 
   int64_t parts() const { return PARTS * slices; }
 
@@ -194,68 +264,30 @@ struct GradientInCache {
   void work(int64_t part) const {
     int64_t slice = part % slices, begin = share(inputs, slice, slices), end = share(inputs, slice + 1, slices);
     part /= slices;
-    float* to = sums + part * (inputs + 1) * padded;
     int64_t first = share(rows, part, PARTS), last = share(rows, part + 1, PARTS);
-    Scratch memory(AT_ONCE * ((end - begin) + LANES + WIDEST_TILE * LANES + (before.result ? outputs : 0)));
-    float *left = memory.take(AT_ONCE * (end - begin) + LANES), *right = memory.take(AT_ONCE * WIDEST_TILE * LANES);
+    int64_t left_size = sums.left_size(AT_ONCE, begin, end), right_size = sums.right_size(AT_ONCE);
+    Scratch memory(left_size + right_size + (before.result ? AT_ONCE * outputs : 0));
+    float *left = memory.take(left_size), *right = memory.take(right_size);
     float* undone = memory.take(before.result ? AT_ONCE * outputs : 0);
-    if (slice == 0) std::fill(to + inputs * padded, to + (inputs + 1) * padded, 0.0f);
     for (int64_t row = first, block = 0; row < last; row += AT_ONCE, block++) {
       int64_t count = std::min(AT_ONCE, last - row), numbers = count * outputs;
+      int64_t next = row + count, ahead = std::min(AT_ONCE, last - next);
       const float* gradient = before.gradient + row * outputs;
       for (int64_t i = 0; before.result && i < numbers; i += LANES)
         store(undone + i, before.at(row * outputs + i, numbers - i), numbers - i);
       if (before.result) gradient = undone;
-      for (int64_t i = begin; i < end; i += INPUTS)
-        for (int64_t r = 0, width = std::min(INPUTS, end - i); r < count; r++)
-          for (int64_t k = 0; k < width; k += LANES)
-            store(left + (i - begin) * count + r * width + k, load(x + (row + r) * inputs + i + k, width - k));
-      add_block(left, gradient, right, row + count, std::min(AT_ONCE, last - row - count), count, begin, end, to, row > first,
-                slice == 0);
+      sums.copy(count, begin, end, left, [&](int64_t r, int64_t i, int64_t valid) { return load(x + (row + r) * inputs + i, valid); });
+      sums.add_block(left, gradient, right, count, begin, end, part, row > first, slice == 0, [&](int64_t panel, int64_t panels) {
+        fetch_rows(x, inputs, next, ahead, panel, panels);
+        fetch_rows(before.gradient, outputs, next, ahead, panel, panels);
+        if (before.result) fetch_rows(before.result, outputs, next, ahead, panel, panels);
+      });
       if (of_x && block % slices == slice)
         Product{gradient, count, outputs, inputs, of_x + row * inputs, {}}.work(turned, 0, count);
     }
   }
 
-  // The products of `count` rows of both. Those that are next are asked for meanwhile.
-  void add_block(const float* left, const float* gradient, float* right, int64_t next, int64_t ahead, int64_t count,
-                 int64_t begin, int64_t end, float* to, bool add, bool with_bias) const {
-    int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
-    for (int64_t panel = 0; panel < panels; panel++) {
-      auto fetch_share = [&](const float* from, int64_t row_length) {
-        int64_t numbers = std::max<int64_t>(0, ahead) * row_length;
-        fetch(from + next * row_length, share(numbers, panel, panels), share(numbers, panel + 1, panels));
-      };
-      fetch_share(x, inputs), fetch_share(before.gradient, outputs);
-      if (before.result) fetch_share(before.result, outputs);
-      int64_t start = share(padded / LANES, panel, panels), width = share(padded / LANES, panel + 1, panels) - start;
-      start *= LANES;
-      for (int64_t n = 0; n < width * LANES; n += LANES) {
-        const float* from = gradient + start + n;
-        Vector total = with_bias ? load(to + inputs * padded + start + n) : Vector{};
-        for (int64_t r = 0; r < count; r++) {
-          Vector value = load(from + r * outputs, outputs - start - n);
-          store(right + r * width * LANES + n, value);
-          total += value;
-        }
-        if (with_bias) store(to + inputs * padded + start + n, total);
-      }
-      for (int64_t i = begin; i < end; i += INPUTS) {
-        int64_t here = std::min(INPUTS, end - i);
-        multiply<Contiguous::COLUMNS>({left + (i - begin) * count, here}, {right, width * LANES}, here, count, width,
-                                      {to + i * padded + start, padded}, add);
-      }
-    }
-  }
-
-  void add_up(int64_t part) const {
-    for (int64_t i = share(inputs + 1, part, parts()); i < share(inputs + 1, part + 1, parts()); i++)
-      for (int64_t n = 0; n < outputs; n += LANES) {
-        Vector total{};
-        for (int64_t p = 0; p < PARTS; p++) total += load(sums + (p * (inputs + 1) + i) * padded + n);
-        store(i < inputs ? of_matrix + i * outputs + n : of_bias + n, total, outputs - n);
-      }
-  }
+  void add_up(int64_t part) const { sums.add_up(part, parts(), of_matrix, of_bias); }
 };
 
 }  // namespace lamina

@@ -12,9 +12,9 @@ namespace {
 // So many tasks for each thread; so many blocks of rows are worked on at a time in the backward pass, to be in the cache.
 constexpr int64_t TASKS = 8, ROW_BLOCKS = 16, ROWS = ROW_BLOCKS * SIDE;
 
-// activated(x kernel + bias + more), maybe with the kernel turned over; GELU of it, if there are places for its slopes.
+// activated(x kernel + bias + more), maybe with the kernel turned over; or GELU of it, which itself is kept if there is a place for it.
 void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool turned, const Half* bias, const Half* more,
-           float slope, Half* out, Half* slopes) {
+           float slope, Half* out, bool gelu = false, Half* before = nullptr) {
   int64_t rows = x.rows, columns = turned ? kernel.rows : kernel.columns, depth = blocks(x.columns), panels = blocks(columns);
   int64_t panel_size = depth * 2 * TILE, parts = TASKS * pool.num_threads();
   HalfScratch shared(panels * panel_size, true);
@@ -41,12 +41,8 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool tu
           if (bias) value += load(bias + n, count);
           if (more) value += load(more + place, count);
           value = activated(value, slope);
-          if (slopes) {
-            Gelu gelu(value);
-            value = gelu.value;
-            store_rounded(slopes + place, gelu.slope, count);
-          }
-          store_rounded(out + place, value, count);
+          if (before) store_rounded(before + place, value, count);
+          store_rounded(out + place, gelu ? Gelu(value).value : value, count);
         });
       }
     }
@@ -54,24 +50,25 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool tu
 }
 
 ffi::Error half_dense(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Halves more, HalvesOut out, float slope) {
-  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), values_or_null(more), slope, out->typed_data(), nullptr);
+  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), values_or_null(more), slope, out->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error half_dense_transposed(ffi::ThreadPool pool, Halves x, Halves kernel, HalvesOut out) {
-  dense(pool, matrix(x), matrix(kernel), true, nullptr, nullptr, 1.0f, out->typed_data(), nullptr);
+  dense(pool, matrix(x), matrix(kernel), true, nullptr, nullptr, 1.0f, out->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error half_dense_gelu(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, HalvesOut out, HalvesOut slopes) {
-  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), nullptr, 1.0f, out->typed_data(), slopes->typed_data());
+ffi::Error half_dense_gelu(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, HalvesOut out, HalvesOut before) {
+  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), nullptr, 1.0f, out->typed_data(), true,
+        values_or_null(*before));
   return ffi::Error::Success();
 }
 
-// The gradients of a layer: of the input, where there is a place for it, of the kernel and of the bias. `result` are the slopes
-// of the activation, if they were kept; none, if there was no activation.
+// The gradients of a layer: of the input, where there is a place for it, of the kernel and of the bias. `result` is what
+// was before the GELU, with `gelu`; none, if there was no activation.
 ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Halves result, Halves given, HalvesOut of_x,
-                               HalvesOut of_kernel, HalvesOut of_bias, float slope, bool kept) {
+                               HalvesOut of_kernel, HalvesOut of_bias, float slope, bool gelu) {
   Matrix input = matrix(x), weights = matrix(kernel);
   int64_t rows = input.rows, inputs = weights.rows, outputs = weights.columns, parts = TASKS * pool.num_threads();
   int64_t row_blocks = blocks(rows), input_blocks = blocks(inputs), output_blocks = blocks(outputs);
@@ -95,7 +92,7 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
         Vector value = count > 0 ? load(given.typed_data() + place, count) : Vector{};
         if (other && count > 0) {
           Vector beside = load(other + place, count);
-          value = kept ? value * beside : unactivated(value, beside, slope);
+          value = gelu ? value * Gelu(beside).slope : unactivated(value, beside, slope);
         }
         store_rounded(undone + (local * SIDE + i) * wide + n, value, LANES);
         store(total + n, load(total + n) + value);
@@ -169,7 +166,7 @@ LAMINA_HANDLER_IF(has_tiles(), half_dense_gelu, half_dense_gelu,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>());
 LAMINA_HANDLER_IF(has_tiles(), half_dense_gradient, half_dense_gradient,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
-                      .Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("kept"));
+                      .Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("gelu"));
 
 }  // namespace
 }  // namespace lamina

@@ -54,7 +54,18 @@ inline void store(float* to, Vector value, int64_t count) {
 #endif
 }
 
+// The second where one of them is not a number.
+#if defined(__AVX512F__)
+inline Vector maximum(Vector a, Vector b) {
+  return reinterpret_cast<Vector>(_mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+inline Vector minimum(Vector a, Vector b) {
+  return reinterpret_cast<Vector>(_mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+#else
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+inline Vector minimum(Vector a, Vector b) { return a < b ? a : b; }
+#endif
 
 // The numbers of a vector, as many places further on, the first ones behind the last.
 template <int PLACES, int... I>

@@ -3,8 +3,9 @@
 import pytest
 
 from lamina import native
-from lamina.kernels import batch_normalization, dense, kernel_gradient, normalization, pooling
+from lamina.kernels import batch_normalization, feed_forward, kernel_gradient, normalization, pooling
 from lamina.kernels import convolution_operations as convolutions
+from lamina.kernels import dense_operations as dense
 from lamina.kernels import joined_convolution as joined
 
 
@@ -111,16 +112,20 @@ CASES = [
     (dense.DENSE_GELU, {}, [(530, 70), (70, 300), (0,)]),
     (dense.DENSE_GELU, {}, [(130, 420), (420, 330), (330,)]),
     (dense.DENSE_GELU, {}, [(33, 5), (5, 7), (7,)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": True}, [(10, 331), (331, 420), *[(10, 420)] * 2]),
-    (dense.DENSE_GRADIENT, {"slope": 0.2, "back": True, "kept": False}, [(1030, 7), (7, 21), (1030, 21), (1030, 21)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(70, 50), (50, 70), (70, 70), (70, 70)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(70, 50), (50, 70), (0,), (70, 70)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False, "kept": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
-    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(577, 69), (69, 37), (577, 37), (577, 37)]),
-    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(530, 420), (420, 330), (0,), (530, 330)]),
-    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "kept": False}, [(331, 420), (70, 420), (70, 420)]),
-    (dense.DENSE_BACK, {"slope": 1.0, "back": False, "kept": False}, [(30, 21), (0,), (33, 21)]),
-    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "kept": True}, [(67, 83), (5, 83), (5, 83)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "gelu": True}, [(10, 331), (331, 420), *[(10, 420)] * 2]),
+    (dense.DENSE_GRADIENT, {"slope": 0.2, "back": True, "gelu": False}, [(1030, 7), (7, 21), (1030, 21), (1030, 21)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "gelu": False}, [(70, 50), (50, 70), (70, 70), (70, 70)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "gelu": False}, [(70, 50), (50, 70), (0,), (70, 70)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": False, "gelu": False}, [(600, 131), (131, 32), (0,), (600, 32)]),
+    (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "gelu": False}, [(577, 69), (69, 37), (577, 37), (577, 37)]),
+    (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "gelu": False}, [(530, 420), (420, 330), (0,), (530, 330)]),
+    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "gelu": False}, [(331, 420), (70, 420), (70, 420)]),
+    (dense.DENSE_BACK, {"slope": 1.0, "back": False, "gelu": False}, [(30, 21), (0,), (33, 21)]),
+    (dense.DENSE_BACK, {"slope": 0.0, "back": True, "gelu": True}, [(67, 83), (5, 83), (5, 83)]),
+    (feed_forward.FEED_FORWARD, {}, [(530, 70), (70, 130), (130,), (130, 35), (35,), (530, 35)]),
+    (feed_forward.FEED_FORWARD, {}, [(3, 200, 7), (7, 21), (0,), (21, 64), (0,), (0,)]),
+    (feed_forward.FEED_FORWARD_GRADIENT, {"back": True}, [(530, 70), (70, 130), (130, 35), (530, 130), (530, 35)]),
+    (feed_forward.FEED_FORWARD_GRADIENT, {"back": False}, [(601, 7), (7, 21), (21, 64), (601, 21), (601, 64)]),
     (kernel_gradient.KERNEL_GRADIENT, {}, [(70, 331), (70, 420)]),
     (kernel_gradient.KERNEL_GRADIENT, {}, [(600, 5), (600, 64)]),
     (kernel_gradient.KERNEL_GRADIENT, {}, [(3, 101), (3, 16)]),

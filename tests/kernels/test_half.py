@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lamina import native
-from lamina.kernels import batch_normalization, dense, normalization
+from lamina.kernels import batch_normalization, normalization
 from lamina.kernels import convolution_operations as convolutions
+from lamina.kernels import dense_operations as dense
 from lamina.kernels import joined_convolution as joined
 from tests.kernels.cases import BIG, CASES, JOINED, LINE, NATIVE, ODD, STRIDED, WIDE, geometry
 
@@ -109,11 +110,11 @@ HALF_CONVOLUTIONS = [
         (dense.DENSE_TRANSPOSED, {}, [(2, 265, 70), (65, 70)]),
         (dense.DENSE_TRANSPOSED, {}, [(130, 420), (330, 420)]),
         (dense.DENSE_GELU, {}, [(2, 65, 420), (420, 130), (130,)]),
-        (dense.DENSE_GELU_SLOPES, {}, [(530, 70), (70, 33), (0,)]),
-        (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "kept": False}, [(96, 128), (128, 160), (0,), (96, 160)]),
-        (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": False}, [(530, 70), (70, 331), *[(530, 331)] * 2]),
-        (dense.DENSE_GRADIENT, {"slope": 0.2, "back": False, "kept": False}, [(33, 300), (300, 203), *[(33, 203)] * 2]),
-        (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "kept": True}, [(130, 420), (420, 330), *[(130, 330)] * 2]),
+        (dense.DENSE_GELU_KEEPING, {}, [(530, 70), (70, 33), (0,)]),
+        (dense.DENSE_GRADIENT, {"slope": 1.0, "back": True, "gelu": False}, [(96, 128), (128, 160), (0,), (96, 160)]),
+        (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "gelu": False}, [(530, 70), (70, 331), *[(530, 331)] * 2]),
+        (dense.DENSE_GRADIENT, {"slope": 0.2, "back": False, "gelu": False}, [(33, 300), (300, 203), *[(33, 203)] * 2]),
+        (dense.DENSE_GRADIENT, {"slope": 0.0, "back": True, "gelu": True}, [(130, 420), (420, 330), *[(130, 330)] * 2]),
         *HALF_CONVOLUTIONS,
     ],
 )
@@ -131,7 +132,7 @@ def test_half_numbers_are_multiplied_in_tiles_and_summed_up_in_float32(operation
         assert mine.dtype == jnp.bfloat16
         assert mine.shape == other.shape
         # a gradient in front of an activation is rounded too, before it is multiplied
-        rounded_before = settings.get("kept") or settings.get("slope") == 0.2
+        rounded_before = settings.get("gelu") or settings.get("slope") == 0.2
         atol = (5e-3 if rounded_before else 1e-5) * np.abs(other).max(initial=0)
         np.testing.assert_allclose(np.asarray(mine, "float64"), other, rtol=1.01 * half, atol=atol)
 
@@ -181,7 +182,8 @@ def test_half_numbers_are_normalized_in_float32_where_they_lie():
 @pytest.mark.skipif("half_dense" not in native.load().names, reason="this processor has no products of tiles")
 def test_halves_that_are_no_numbers_stay_so_in_tiles():
     x = jnp.ones((64, 128), jnp.bfloat16).at[3, 5].set(jnp.nan).at[40, 100].set(jnp.inf)
-    y = jax.jit(dense.dense)(x, jnp.ones((128, 160), jnp.bfloat16))
+    nothing = jnp.zeros(0, jnp.bfloat16)
+    y = dense.DENSE(x, jnp.ones((128, 160), jnp.bfloat16), nothing, nothing, slope=1.0)
     assert np.isnan(np.asarray(y[3], "float32")).all()
     assert np.isinf(np.asarray(y[40], "float32")).all()
     np.testing.assert_array_equal(np.asarray(y[:3], "float32"), 128)

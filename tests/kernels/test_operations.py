@@ -11,7 +11,8 @@ import pytest
 
 import lamina as lm
 from lamina import native
-from lamina.kernels import convolution, crossentropy, dense, embedding, normalization, pooling
+from lamina.kernels import convolution, crossentropy, embedding, normalization, pooling
+from lamina.kernels import dense_operations as dense
 from lamina.kernels.operation import Operation
 from tests.kernels.cases import CASES, NATIVE
 
@@ -69,19 +70,24 @@ def test_gradient_of_a_table_adds_what_its_picks_are_given(shape, rows, features
 
 
 @NATIVE
-def test_gelu_and_its_slopes_are_right_to_the_last_places():
+@pytest.mark.parametrize("columns", [1, 40])  # by few numbers, and by many, the gradient is worked out otherwise
+def test_gelu_and_its_slopes_are_right_to_the_last_places(columns):
     def gelu(x):
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
+    def with_slopes(x):
+        y, undo = jax.vjp(lambda x: dense.DENSE_GELU(x, jnp.ones((1, columns)), jnp.zeros(0)), x)
+        return y[:, :1], undo(jnp.zeros_like(y).at[:, 0].set(1))[0]
+
     x = np.linspace(-12, 12, 4001, dtype="float32")[:, None]
-    found = jax.jit(lambda x: dense.DENSE_GELU_SLOPES(x, jnp.ones((1, 1)), jnp.zeros(0)))(x)
+    values, slopes = jax.jit(with_slopes)(x)
     exact, step = x.astype("float64"), 1e-6
-    np.testing.assert_allclose(found[0], gelu(exact), rtol=2e-7, atol=3e-7)
-    np.testing.assert_allclose(found[1], (gelu(exact + step) - gelu(exact - step)) / (2 * step), rtol=0, atol=3e-7)
-    ends = jnp.array([np.nan, np.inf, 1e30, -1e30])[:, None].repeat(32, 1).reshape(-1, 1)
-    values, slopes = dense.DENSE_GELU_SLOPES(ends, jnp.ones((1, 1)), jnp.zeros(0))
-    np.testing.assert_array_equal(values[::32, 0], [np.nan, np.inf, np.float32(1e30), 0])
-    np.testing.assert_allclose(slopes[::32, 0], [np.nan, 1, 1, 0], rtol=0, atol=1e-20)
+    np.testing.assert_allclose(values, gelu(exact), rtol=2e-7, atol=3e-7)
+    np.testing.assert_allclose(slopes, (gelu(exact + step) - gelu(exact - step)) / (2 * step), rtol=0, atol=3e-7)
+    ends = jnp.array([np.nan, np.inf, 1e30, -1e30])[:, None].repeat(1024, 1).reshape(-1, 1)
+    values, slopes = jax.jit(with_slopes)(ends)
+    np.testing.assert_array_equal(values[::1024, 0], [np.nan, np.inf, np.float32(1e30), 0])
+    np.testing.assert_allclose(slopes[::1024, 0], [np.nan, 1, 1, 0], rtol=0, atol=1e-20)
 
 
 @NATIVE
