@@ -36,7 +36,7 @@ def test_compiled_programs_are_kept_between_processes(tmp_path):
         subprocess.run([sys.executable, "-c", code], env=env, check=True)
         kept.append({path.name for path in (tmp_path / "lamina" / "programs").glob("*-cache")})
     names = {name.split("-")[0] for name in kept[0]}
-    assert {"jit__threefry_seed", "jit__drawn", "jit___call"} <= names
+    assert {"jit__drawn", "jit_predicted"} <= names
     assert kept[0] == kept[1]
 
 

@@ -32,18 +32,22 @@ class Module(Configurable):
         """Everything below, each once, parents first: path, variable or module, and whether it may be trained."""
         if prefix:
             return list(_walk(self, prefix, bool(self.trainable), {id(self)}))
-        known: _Walk | None = vars(self).get("_walked")
+        return self.last_walk().found
+
+    def last_walk(self) -> "Walk":
+        """What :meth:`walk` found last, if that still holds; else it walks."""
+        known: Walk | None = vars(self).get("_walked")
         if known is None or not known.holds():
-            known = vars(self)["_walked"] = _Walk(self)
-        return known.found
+            known = vars(self)["_walked"] = Walk(self)
+        return known
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not isinstance(value, _PLAIN) or not isinstance(vars(self).get(name), _PLAIN) or name.endswith("trainable"):
-            _Walk.changes += 1
+            Walk.changes += 1
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        _Walk.changes += 1
+        Walk.changes += 1
         object.__delattr__(self, name)
 
     def modules(self) -> dict[str, "Module"]:
@@ -87,7 +91,7 @@ _HOLDERS = (Variable, Module, list, tuple, dict)
 _PLAIN = (type(None), bool, int, float, str)
 
 
-class _Walk:
+class Walk:
     """What a walk found, and whether another one would find the same.
 
     Steps ask at every call, and a walk through a deep model takes longer than a small one computes.
@@ -98,7 +102,7 @@ class _Walk:
 
     def __init__(self, root: Module) -> None:
         self.found = list(_walk(root, "", bool(root.trainable), {id(root)}))
-        self.at = _Walk.changes
+        self.at = Walk.changes
         modules = [root, *(found for _, found, _ in self.found if isinstance(found, Module))]
         # attributes announce themselves when they are set; lists and dictionaries change unseen
         values = [value for module in modules for name, value in vars(module).items() if name != "_walked"]
@@ -106,10 +110,12 @@ class _Walk:
 
     def holds(self) -> bool:
         """Whether nothing has changed since."""
-        return self.at == _Walk.changes and all(
-            len(container) == len(items) and all(map(operator.is_, _items(container), items))
-            for container, items in self.containers
-        )
+        if self.at != Walk.changes:
+            return False
+        for container, items in self.containers:
+            if len(container) != len(items) or not all(map(operator.is_, _items(container), items)):
+                return False
+        return True
 
 
 def _items(container: Any) -> Iterable[Any]:

@@ -6,6 +6,7 @@ stateful style all the same: :func:`bind` gives the variables values for a while
 
 import contextlib
 import contextvars
+import functools
 import operator
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,28 +82,26 @@ class Variable:
         self.trainable, self.autocast = trainable, autocast
         self.regularizer, self.constraint = regularizer, constraint
         self.initializer: Callable[..., Array] | None = None
-        self._stored: Array | None = None
         if callable(initial):
             self.initializer = initial
             self._shape, self._dtype = tuple(shape or ()), jnp.dtype(dtype or "float32")
         else:
-            self._stored = _array(initial, dtype)
-            self._shape, self._dtype = self._stored.shape, self._stored.dtype
+            self.stored = _array(initial, dtype)
+            self._shape, self._dtype = self.stored.shape, self.stored.dtype
 
-    @property
+    @functools.cached_property
     def stored(self) -> Array:
         """The value outside any scope, in the dtype it is kept in; drawn now if this is the first look."""
-        if self._stored is None:
-            allowance.spend(f"variable {self.path!r}", numbers=self.size)
-            with jax.ensure_compile_time_eval():
-                key = derive(key_of(config.seed), self.path)
-                assert self.initializer is not None
-                self._stored = _array(self.initializer(self._shape, self._dtype, key), self._dtype)
-        return self._stored
+        allowance.spend(f"variable {self.path!r}", numbers=self.size)
+        with jax.ensure_compile_time_eval():
+            key = derive(key_of(config.seed), self.path)
+            assert self.initializer is not None
+            return _array(self.initializer(self._shape, self._dtype, key), self._dtype)
 
-    @stored.setter
-    def stored(self, new: Array) -> None:
-        self._stored = new
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is a value already."""
+        return "stored" in vars(self)
 
     @property
     def raw(self) -> Array:
@@ -134,7 +133,7 @@ class Variable:
         elif isinstance(new, jax.core.Tracer):
             raise _leak(self.path)
         else:
-            self._stored = new
+            self.stored = new
 
     def assign_add(self, change: Any) -> None:
         """Add ``change`` to the value."""
@@ -205,7 +204,7 @@ class Variable:
         new.name = new.path = "unnamed"
         new.trainable = new.autocast = True
         new.regularizer = new.constraint = new.initializer = None
-        new._stored = children[0]
+        new.stored = children[0]
         new._shape = getattr(children[0], "shape", ())
         new._dtype = getattr(children[0], "dtype", jnp.dtype("float32"))
         return new
@@ -274,7 +273,7 @@ class Scope:
         self.touched[variable] = None
         if variable in self.values:
             return self.values[variable]
-        if self.abstract and variable._stored is None:
+        if self.abstract and not variable.is_drawn:
             return jnp.zeros(variable._shape, variable._dtype)
         return variable.stored
 

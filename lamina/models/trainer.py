@@ -445,7 +445,7 @@ class Trainer(Layer):
         plain = (batch_size, steps, callbacks) == (None, None, None) and not self.run_eagerly
         like = (x.shape, x.dtype) if plain and type(x) is np.ndarray else None
         ready = self._compiled.ready.get(like)
-        if ready is not None and ready.holds(self):
+        if ready is not None and ready.holds():
             if self._graph is not None:
                 self._graph.check_values(x)
             return ready(x)

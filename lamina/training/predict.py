@@ -7,11 +7,16 @@ import numpy as np
 
 from lamina.core.errors import DataError
 from lamina.data.batches import ArrayData, StreamData, length, unpack
-from lamina.training.step import Step, shapes_of
+from lamina.training.step import State, Step, shapes_of
 from lamina.training.turns import LongProgram
 
 #: how many examples are computed at a time
 BATCH_SIZE = 256
+#: bytes from which on an array that XLA would copy is copied to a place that is kept, as fresh memory is slower than that;
+#: and of which no more are kept
+MANY_BYTES, TOO_MANY_BYTES = 1 << 16, 1 << 24
+#: where memory has to begin for XLA to read it without a copy
+LINE = 64
 #: floating-point operations from which on a program takes much memory, and so long that its data can be waited for
 LONG = 1e9
 
@@ -49,10 +54,14 @@ def forward(model: Any, batch: Any) -> Any:
     """``model.predict_step`` compiled."""
     step = model.step("predict", shapes_of(batch))
     if "forward" not in step.programs:
-        program = jax.jit(step.__call__)
+
+        def predicted(changing: State, constant: list[Any], batch: Any) -> tuple[State, Any]:
+            return step(changing, dict(zip(step.constant, constant, strict=True)), batch)
+
+        program = jax.jit(predicted)
         step.programs["forward"] = LongProgram(program) if step.flops > LONG else program
     changing, constant = step.state()
-    changing, out = step.programs["forward"](changing, constant, batch)
+    changing, out = step.programs["forward"](changing, list(constant.values()), batch)
     step.commit(changing)
     return out
 
@@ -80,9 +89,14 @@ class Ready:
     """
 
     def __init__(self, model: Any, x: np.ndarray) -> None:
-        self.walked = model.walk()
+        self.walk = model.last_walk()
         self.step: Step = model.step("predict", shapes_of(x))
         self.program = self.step.programs["forward"]
+        #: where arrays are copied to, but for those that other threads predict from now
+        self.places: list[np.ndarray] = []
+        self.is_long = isinstance(self.program, LongProgram)  # which copies what it is given in its own way
+        self.is_one_array = isinstance(self.step.results, jax.ShapeDtypeStruct)
+        self.constant = [self.step.variables[path] for path in self.step.constant]
 
     @classmethod
     def of(cls, model: Any, x: np.ndarray) -> "Ready | None":
@@ -93,15 +107,29 @@ class Ready:
         ready = cls(model, x)
         return None if ready.step.changing else ready
 
-    def holds(self, model: Any) -> bool:
+    def holds(self) -> bool:
         """Whether the model is as it was."""
-        return model.walk() is self.walked
+        return self.walk.holds()
 
     def __call__(self, x: np.ndarray) -> Any:
         """The predictions for ``x``, as NumPy arrays."""
-        constant = {path: self.step.variables[path].stored for path in self.step.constant}
-        found = self.program({}, constant, x)[1]
-        return np.asarray(found) if isinstance(found, jax.Array) else jax.tree.map(np.asarray, found)
+        place = None
+        if MANY_BYTES <= x.nbytes <= TOO_MANY_BYTES and not self.is_long and x.ctypes.data % LINE:
+            place = self.places.pop() if self.places else _place_for(x)
+            np.copyto(place, x)
+        found = self.program({}, [variable.stored for variable in self.constant], x if place is None else place)[1]
+        result = np.asarray(found) if self.is_one_array else jax.tree.map(np.asarray, found)
+        if place is not None:
+            # what a network gives back as it was given would change with the place
+            result = jax.tree.map(lambda a: a.copy() if np.may_share_memory(a, place) else a, result)
+            self.places.append(place)
+        return result
+
+
+def _place_for(x: np.ndarray) -> np.ndarray:
+    memory = np.empty(x.nbytes + LINE, "uint8")
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + x.nbytes].view(x.dtype).reshape(x.shape)
 
 
 class Compiled:

@@ -27,7 +27,8 @@ class LongProgram:
         self.function = function
         #: bytes to work in, by the shapes of the data
         self._sizes: dict[Any, int] = {}
-        self._place: int | None = None
+        #: where the last run worked, and where one did before
+        self._places: list[int | None] = []
 
     def __call__(self, changing: Any, constant: Any, *data: Any) -> Any:
         """Run it, when its data is there."""
@@ -42,6 +43,7 @@ class LongProgram:
             used = self.function.lower(changing, constant, *data).compile().memory_analysis()
             self._sizes[shapes] = used.temp_size_in_bytes if used else 0
         place = native.place_of(self._sizes[shapes])
-        if place != self._place:
-            self._place = place
+        if place not in self._places:
             memory.give_back()
+        # two, as runs whose results are kept for a while may take turns between them: memory that comes anew is slow
+        self._places = [place, *(other for other in self._places if other != place)][:2]

@@ -224,6 +224,25 @@ def test_threads_predict_at_once():
         np.testing.assert_array_equal(y, model.predict(x))
 
 
+def test_threads_predict_at_once_from_large_arrays_that_lie_anywhere():
+    model = lm.Sequential([lm.Input((300,)), layers.Dense(300, use_bias=False, kernel_initializer="identity")])
+    several = [np.full(128 * 300 + 1, i, "float32")[1:].reshape(128, 300) for i in range(1, 9)] * 8
+    model.predict(several[0])
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(model.predict, several))
+    for x, y in zip(several, found, strict=True):
+        np.testing.assert_array_equal(y, x)
+
+
+def test_what_a_network_gives_back_as_it_was_given_stays_so():
+    start = lm.Input((300,))
+    model = lm.Model(start, [start, layers.Dense(1)(start)])
+    several = [np.full(128 * 300 + 1, i, "float32")[1:].reshape(128, 300) for i in range(4)]
+    found = [model.predict(x)[0] for x in several]
+    for x, y in zip(several, found, strict=True):
+        np.testing.assert_array_equal(y, x)
+
+
 def test_predictions_leave_nothing_behind():
     model = lm.Sequential([lm.Input((4,)), layers.Dense(3)])
     several = [np.ones((n, 4), "float32") for n in (1, 2, 3)]
