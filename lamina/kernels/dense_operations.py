@@ -38,21 +38,23 @@ def _portable(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float
 
 
 def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), kernel.shape[1]), x.dtype)
-    y = call(of_dtype("dense", x), shape, _rows(x), kernel, bias, more, slope=np.float32(slope))
+    shape = jax.ShapeDtypeStruct((row_count(x), kernel.shape[1]), x.dtype)
+    y = call(of_dtype("dense", x), shape, as_rows(x), kernel, bias, more, slope=np.float32(slope))
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def _is_large(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _count(x) >= MANY_ROWS and _count(x) * kernel.size >= LARGE
+    return row_count(x) >= MANY_ROWS and row_count(x) * kernel.size >= LARGE
 
 
-def _count(x: Any) -> int:
+def row_count(x: Any) -> int:
+    """How many rows an array has, whatever its axes in front."""
     return math.prod(x.shape[:-1])
 
 
-def _rows(x: Array) -> Array:
-    return x.reshape(_count(x), x.shape[-1])
+def as_rows(x: Array) -> Array:
+    """``x`` as a matrix of those rows."""
+    return x.reshape(row_count(x), x.shape[-1])
 
 
 def _transposed_portable(x: Array, kernel: Array) -> Array:
@@ -60,8 +62,8 @@ def _transposed_portable(x: Array, kernel: Array) -> Array:
 
 
 def _transposed_native(x: Array, kernel: Array) -> Any:
-    shape = jax.ShapeDtypeStruct((_count(x), len(kernel)), x.dtype)
-    return call(of_dtype("dense_transposed", x), shape, _rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
+    shape = jax.ShapeDtypeStruct((row_count(x), len(kernel)), x.dtype)
+    return call(of_dtype("dense_transposed", x), shape, as_rows(x), kernel).reshape(*x.shape[:-1], len(kernel))
 
 
 def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: Any) -> list[Any]:
@@ -70,7 +72,7 @@ def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: An
     settings = {"slope": 1.0, "gelu": False, "back": False}
     return [
         DENSE(g, kernel, none, none, slope=1.0).astype(x.dtype) if wanted[0] else None,
-        DENSE_GRADIENT(_rows(g), kernel, none, _rows(x), **settings)[1].astype(kernel.dtype) if wanted[1] else None,
+        DENSE_GRADIENT(as_rows(g), kernel, none, as_rows(x), **settings)[1].astype(kernel.dtype) if wanted[1] else None,
     ]
 
 
@@ -92,15 +94,15 @@ def _gelu_native(x: Array, kernel: Array, bias: Array) -> Array:
 
 
 def _gelu_by_kernel(x: Array, kernel: Array, bias: Array, keep: bool) -> list[Array]:
-    rows, outputs = _count(x), kernel.shape[1]
+    rows, outputs = row_count(x), kernel.shape[1]
     shapes = [jax.ShapeDtypeStruct((count, outputs), x.dtype) for count in (rows, rows * keep)]
-    y, before = call(of_dtype("dense_gelu", x), shapes, _rows(x), kernel, bias)
+    y, before = call(of_dtype("dense_gelu", x), shapes, as_rows(x), kernel, bias)
     shape = (*x.shape[:-1], outputs)
     return [y.reshape(shape), before.reshape(shape) if keep else before]
 
 
 def _many_rows(x: Any, *others: Any) -> bool:
-    return _floats(x, *others) and _count(x) >= MANY_ROWS
+    return _floats(x, *others) and row_count(x) >= MANY_ROWS
 
 
 def _gelu_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
@@ -118,7 +120,7 @@ def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
 
 
 def _is_small(x: Any, kernel: Any) -> bool:
-    return _count(x) * kernel.size <= SMALL
+    return row_count(x) * kernel.size <= SMALL
 
 
 def _floats(*arrays: Any) -> bool:
@@ -135,13 +137,13 @@ def _of_layer(
     x: Array, kernel: Array, bias: Array, y: Array, g: Array, wanted: Any, *, slope: float, gelu: bool = False
 ) -> list[Any]:
     """The gradients of an input, a kernel and a bias, from the result (or what is before a GELU) and its gradient."""
-    result = nothing(g) if slope == 1 else _rows(y)
+    result = nothing(g) if slope == 1 else as_rows(y)
     settings = {"slope": slope, "gelu": gelu, "back": wanted[0]}
-    if MANY_ROWS <= _count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
-        of_x, of_bias, before = DENSE_BACK(kernel, result, _rows(g), **settings)
-        of_kernel = kernel_gradient(_rows(x), before)
+    if MANY_ROWS <= row_count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
+        of_x, of_bias, before = DENSE_BACK(kernel, result, as_rows(g), **settings)
+        of_kernel = kernel_gradient(as_rows(x), before)
     else:
-        of_x, of_kernel, of_bias = DENSE_GRADIENT(_rows(x), kernel, result, _rows(g), **settings)
+        of_x, of_kernel, of_bias = DENSE_GRADIENT(as_rows(x), kernel, result, as_rows(g), **settings)
     return [
         of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
         of_kernel.astype(kernel.dtype),

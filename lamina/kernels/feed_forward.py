@@ -1,13 +1,21 @@
 """Two dense layers with GELU between them, as in transformers, which natively leave what is between them in the cache."""
 
-import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lamina.core.typing import Array
-from lamina.kernels.dense_operations import DENSE, DENSE_GELU, DENSE_GELU_KEEPING, DENSE_GRADIENT, nothing
-from lamina.kernels.operation import Operation, call
+from lamina.kernels.dense_operations import (
+    DENSE,
+    DENSE_GELU,
+    DENSE_GELU_KEEPING,
+    DENSE_GRADIENT,
+    as_rows,
+    nothing,
+    row_count,
+)
+from lamina.kernels.operation import Operation, call, of_dtype
 from lamina.kernels.slopes import gelu_tanh
 
 #: of so many rows, kernels of up to so many numbers, and up to so many columns between them, it is faster than one layer after
@@ -19,20 +27,13 @@ def fits(*arrays: Any) -> bool:
     """Whether layers of these arrays are faster in one."""
     x, kernel, second_kernel = arrays[0], arrays[1], arrays[3]
     return (
-        all(array.dtype == "float32" for array in arrays)
-        and _count(x) >= ENOUGH_ROWS
+        x.dtype in (jnp.float32, jnp.bfloat16)
+        and all(array.dtype == x.dtype for array in arrays)
+        and row_count(x) >= ENOUGH_ROWS
         and 0 < kernel.size <= SMALL
         and 0 < second_kernel.size <= SMALL
         and kernel.shape[1] <= NARROW
     )
-
-
-def _count(x: Any) -> int:
-    return math.prod(x.shape[:-1])
-
-
-def _rows(x: Array) -> Array:
-    return x.reshape(_count(x), x.shape[-1])
 
 
 def _portable(x: Array, kernel: Array, bias: Array, second_kernel: Array, second_bias: Array, more: Array) -> Array:
@@ -57,15 +58,15 @@ def _keeping_native(*arrays: Array) -> list[Array]:
 def _by_kernel(
     keep: bool, x: Array, kernel: Array, bias: Array, second_kernel: Array, second_bias: Array, more: Array
 ) -> list[Array]:
-    rows, batch, hidden, outputs = _count(x), x.shape[:-1], kernel.shape[1], second_kernel.shape[1]
+    rows, batch, hidden, outputs = row_count(x), x.shape[:-1], kernel.shape[1], second_kernel.shape[1]
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in ((rows, outputs), (rows * keep, hidden))]
-    y, before = call("feed_forward", shapes, _rows(x), kernel, bias, second_kernel, second_bias, more)
+    y, before = call(of_dtype("feed_forward", x), shapes, as_rows(x), kernel, bias, second_kernel, second_bias, more)
     return [y.reshape(*batch, outputs), before.reshape(*batch, hidden) if keep else before]
 
 
 def _gradients(primals: Any, before: Any, gradients: Any, wanted: Any) -> list[Any]:
     (x, kernel, bias, second_kernel, second_bias, more), (g,) = primals, gradients
-    arrays = _rows(x), kernel, second_kernel, _rows(before), _rows(g)
+    arrays = as_rows(x), kernel, second_kernel, as_rows(before), as_rows(g)
     of_x, of_kernel, of_bias, of_second_kernel, of_second_bias = FEED_FORWARD_GRADIENT(*arrays, back=wanted[0])
     return [
         of_x.reshape(x.shape) if wanted[0] else None,
@@ -90,7 +91,7 @@ def _gradient_native(x: Array, kernel: Array, second_kernel: Array, *others: Arr
     outputs = second_kernel.shape[1]
     sizes = (len(x) * back, x.shape[1]), kernel.shape, kernel.shape[1:], second_kernel.shape, (outputs,)
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in sizes]
-    return call("feed_forward_gradient", shapes, x, kernel, second_kernel, *others)
+    return call(of_dtype("feed_forward_gradient", x), shapes, x, kernel, second_kernel, *others)
 
 
 def _gradient_fits(x: Any, kernel: Any, second_kernel: Any, *others: Any, **settings: Any) -> bool:
@@ -103,6 +104,8 @@ FEED_FORWARD_KEEPING = Operation(
     multiple=True,
     native=_keeping_native,
     targets=["feed_forward"],
+    half=_keeping_native,
+    half_targets=["half_feed_forward"],
     supports=fits,
 )
 FEED_FORWARD = Operation(
@@ -110,6 +113,8 @@ FEED_FORWARD = Operation(
     _portable,
     native=_native,
     targets=["feed_forward"],
+    half=_native,
+    half_targets=["half_feed_forward"],
     supports=fits,
     forward=lambda *arrays: FEED_FORWARD_KEEPING(*arrays),
     backward=_gradients,
@@ -120,5 +125,7 @@ FEED_FORWARD_GRADIENT = Operation(
     multiple=True,
     native=_gradient_native,
     targets=["feed_forward_gradient"],
+    half=_gradient_native,
+    half_targets=["half_feed_forward_gradient"],
     supports=_gradient_fits,
 )

@@ -33,6 +33,7 @@ def is_joined(function, arrays):
 
 def test_layers_of_many_rows_are_joined():
     assert is_joined(joined, arrays_of(512))
+    assert is_joined(joined, arrays_of(512, dtype="bfloat16"))
     x, *others, more = arrays_of(600)
     assert is_joined(joined, [x.reshape(4, 150, 12), *others, more.reshape(4, 150, 12)])
 
