@@ -58,7 +58,12 @@ class DtypePolicy:
             return config.dtype_policy
         if isinstance(policy, DtypePolicy):
             return policy
-        return cls(policy if isinstance(policy, str) else jnp.dtype(policy).name)
+        try:
+            return cls(policy if isinstance(policy, str) else jnp.dtype(policy).name)
+        except TypeError:
+            raise ConfigError(
+                f'a dtype policy is the name of one, as "mixed_bfloat16", or a dtype; received {policy!r}.'
+            ) from None
 
 
 @dataclass

@@ -25,3 +25,9 @@ def test_an_unknown_policy_is_refused_where_it_is_assigned():
     with pytest.raises(ConfigError, match="'mixed_bfloat61' is not a dtype policy"):
         lm.config.dtype_policy = "mixed_bfloat61"
     assert lm.config.dtype_policy.name == "float32"
+
+
+@pytest.mark.parametrize("wrong", [3, ["mixed_bfloat16"]])
+def test_what_is_no_policy_is_refused_by_what_it_is(wrong):
+    with pytest.raises(ConfigError, match="a dtype policy is the name of one"):
+        lm.config.dtype_policy = wrong
