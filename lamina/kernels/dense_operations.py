@@ -105,11 +105,6 @@ def _many_rows(x: Any, *others: Any) -> bool:
     return _floats(x, *others) and row_count(x) >= MANY_ROWS
 
 
-def _gelu_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
-    y, before = DENSE_GELU_KEEPING(x, kernel, bias)
-    return y, before
-
-
 def _gelu_gradients(primals: Any, before: Any, gradients: Any, wanted: Any) -> list[Any]:
     (x, kernel, bias), (g,) = primals, gradients
     return _of_layer(x, kernel, bias, before, g, wanted, slope=0.0, gelu=True)
@@ -263,7 +258,7 @@ DENSE_GELU = Operation(
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
     supports=_many_rows,
-    forward=_gelu_forward,
+    forward=DENSE_GELU_KEEPING,
     backward=_gelu_gradients,
 )
 DENSE_GRADIENT = Operation(

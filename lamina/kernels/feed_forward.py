@@ -116,7 +116,7 @@ FEED_FORWARD = Operation(
     half=_native,
     half_targets=["half_feed_forward"],
     supports=fits,
-    forward=lambda *arrays: FEED_FORWARD_KEEPING(*arrays),
+    forward=FEED_FORWARD_KEEPING,
     backward=_gradients,
 )
 FEED_FORWARD_GRADIENT = Operation(

@@ -175,10 +175,10 @@ void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const floa
 // cache: partial sums, of blocks of rows.
 struct SumsInCache {
   int64_t inputs, outputs;
-  float* sums = nullptr;  // of each of the PARTS of the rows; the bias' follow the matrix'
+  float* sums;  // of each of the PARTS of the rows; the bias' follow the matrix'
   int64_t padded = vectors(outputs) * LANES;
 
-  int64_t size() const { return PARTS * (inputs + 1) * padded; }
+  static int64_t size(int64_t inputs, int64_t outputs) { return PARTS * (inputs + 1) * vectors(outputs) * LANES; }
   float* of_part(int64_t part) const { return sums + part * (inputs + 1) * padded; }
   // Memory for a block of `count` rows of x, of inputs from `begin` to `end`, and of a panel of g.
   static int64_t left_size(int64_t count, int64_t begin, int64_t end) { return count * (end - begin) + LANES; }
@@ -249,10 +249,9 @@ struct GradientInCache {
 
   int64_t slices = slices_of(inputs, threads);
   Product back{before.gradient, rows, outputs, inputs, of_x, {}};
-  SumsInCache sums{inputs, outputs};
-  Scratch scratch{(of_x ? back.size() : 0) + sums.size(), true};
+  Scratch scratch{(of_x ? back.size() : 0) + SumsInCache::size(inputs, outputs), true};
   float* turned = scratch.take(of_x ? back.size() : 0);
-  float* all_sums = sums.sums = scratch.take(sums.size());
+  SumsInCache sums{inputs, outputs, scratch.take(SumsInCache::size(inputs, outputs))};
 
   int64_t parts() const { return PARTS * slices; }
 

@@ -59,10 +59,10 @@ ffi::Error feed_forward_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, 
   const float *input = x.typed_data(), *kept = before.typed_data(), *gradient = given.typed_data();
   float* further = values_or_null(*of_x);
   Product back{nullptr, rows, hidden, inputs, further, {}}, second_back{gradient, rows, outputs, hidden, nullptr, {}};
-  SumsInCache sums{inputs, hidden}, second_sums{hidden, outputs};
-  Scratch shared(back.size() + second_back.size() + sums.size() + second_sums.size(), true);
+  int64_t sums_size = SumsInCache::size(inputs, hidden), second_sums_size = SumsInCache::size(hidden, outputs);
+  Scratch shared(back.size() + second_back.size() + sums_size + second_sums_size, true);
   float *turned = shared.take(back.size()), *second_turned = shared.take(second_back.size());
-  sums.sums = shared.take(sums.size()), second_sums.sums = shared.take(second_sums.size());
+  SumsInCache sums{inputs, hidden, shared.take(sums_size)}, second_sums{hidden, outputs, shared.take(second_sums_size)};
   int64_t slices = slices_of(std::min(inputs, hidden), pool.num_threads()), parts = PARTS * slices;
 
   auto copy = [&](int64_t part) {
