@@ -9,6 +9,7 @@ from lamina.core.typing import Array, Real
 from lamina.kernels.convolution_operations import CONVOLUTION, OUTER
 from lamina.kernels.dense import dense
 from lamina.kernels.joined_convolution import JOINED_CONVOLUTION, parts_of
+from lamina.kernels.normalized_convolution import note
 
 Sizes = int | Sequence[int]
 Pads = list[tuple[int, int]]
@@ -87,7 +88,7 @@ def conv(
     if {*kernel.shape[:-2], *strides, groups} == {1} and not any(map(any, pads)):
         return dense(arrays[0], arrays[1].reshape(kernel.shape[-2:]), None if bias is None else arrays[2], slope)
     geometry = {"strides": strides, "pads": pads, "dilation": dilation, "groups": groups, "looped": in_loop()}
-    return CONVOLUTION(*arrays, **geometry, slope=float(slope))
+    return note(CONVOLUTION(*arrays, **geometry, slope=float(slope)), arrays, slope, geometry)
 
 
 def depthwise_conv(

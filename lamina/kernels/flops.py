@@ -3,21 +3,27 @@
 import math
 from typing import Any
 
+from jax.extend.core import Var
+
 from lamina.core.shapes import programs_in
 
 
 def count_flops(jaxpr: Any) -> float:
     """Floating-point operations of a traced program: its products and convolutions, and one for each other result.
 
-    An :class:`lamina.kernels.operation.Operation` counts as its portable form does, and a choice as its longest branch.
+    An :class:`lamina.kernels.operation.Operation` counts as its portable form does, and a choice as its longest branch. What
+    serves for nothing is not counted, as it is not compiled.
 
     >>> import jax, jax.numpy as jnp
     >>> closed = jax.make_jaxpr(lambda a, b: a @ b)(jnp.ones((2, 3)), jnp.ones((3, 4)))
     >>> count_flops(closed.jaxpr)
     48.0
     """
-    total = 0.0
-    for equation in jaxpr.eqns:
+    total, wanted = 0.0, {out for out in jaxpr.outvars if isinstance(out, Var)}
+    for equation in reversed(jaxpr.eqns):
+        if not equation.effects and wanted.isdisjoint(equation.outvars):
+            continue
+        wanted.update(given for given in equation.invars if isinstance(given, Var))
         inner = programs_in(equation)
         size = float(sum(getattr(out.aval, "size", 0) for out in equation.outvars))
         if hasattr(equation.primitive, "flops"):

@@ -198,6 +198,8 @@ def _tangent_of(operation: Operation) -> Primitive:
 
     def transpose(cotangents: Sequence[Any], *arrays: Any, wanted: Any, tree: Any, settings: Any) -> list[Any]:
         count = len(wanted)
+        if all(isinstance(c, ad.Zero) for c in cotangents):
+            return [None] * len(arrays)
         absent = (lambda c: None) if operation.sparse else ad.instantiate_zeros
         cotangents = [absent(c) if isinstance(c, ad.Zero) else c for c in cotangents]
         primals, leaves = arrays[:count], arrays[count : count + tree.num_leaves]

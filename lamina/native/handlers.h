@@ -82,15 +82,13 @@ inline void parallel_phases(ffi::ThreadPool& pool, int64_t phases, int64_t parts
   std::shared_ptr<Job> job(new Job{phases, parts, &body, std::vector<std::atomic<uint64_t>>(phases)});
   auto help = [job] {
     job->work(true);
-    return Clock::now() - job->begun < SMALL_WORK;
+    return Clock::now() - job->begun < SMALL_WORK ? LOOK_OUT : SHORT_LOOK_OUT;
   };
   Watch& watch = Watch::the();
   bool wake = !awake || watch.asked_again();
   for (int64_t i = 1; i < threads; i++) {
     if (watch.hand(help) || !wake) continue;
-    pool.Schedule([help, &watch, threads] {
-      if (help()) watch.look_out(threads - 1);
-    });
+    pool.Schedule([help, &watch, threads] { watch.look_out(threads - 1, help()); });
   }
   job->work(false);
   job->wait(phases * parts);

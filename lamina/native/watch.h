@@ -12,9 +12,10 @@ namespace lamina {
 
 using Clock = std::chrono::steady_clock;
 
-// Work that took longer is not followed by a look-out, as the time to wake a thread is little beside it.
+// How long threads look out after work that took up to so long; and after other work, just as long as XLA takes from one kernel
+// to the next, as its own operations want the thread then.
 constexpr Clock::duration SMALL_WORK = std::chrono::microseconds(200);
-constexpr Clock::duration LOOK_OUT = std::chrono::microseconds(100);
+constexpr Clock::duration LOOK_OUT = std::chrono::microseconds(100), SHORT_LOOK_OUT = std::chrono::microseconds(25);
 // Asked for again within this time, a thread is worth being awake. It is longer than small work takes one thread alone, or a
 // thread that was held up once would never help again.
 constexpr Clock::duration SOON = std::chrono::microseconds(400);
@@ -29,8 +30,8 @@ inline void rest(int64_t looks) {
 
 class Watch {
  public:
-  // Tells whether to look out for another one afterwards.
-  using Task = std::function<bool()>;
+  // Tells how long to look out for another one afterwards.
+  using Task = std::function<Clock::duration()>;
 
   static Watch& the() {
     static auto* watch = new Watch;  // never destroyed, as threads may still look at it when the process ends
@@ -47,10 +48,10 @@ class Watch {
     return true;
   }
 
-  // Looks out for tasks and does them, until there was none for a while or one says so. No more than `most` threads do.
-  void look_out(int64_t most) {
+  // Looks out for tasks and does them, until there was none for so long. No more than `most` threads do.
+  void look_out(int64_t most, Clock::duration time) {
     if (on_watch_.fetch_add(1) < most)
-      while (do_next()) {}
+      while (time.count() > 0) time = do_next(time);
     on_watch_.fetch_sub(1);
   }
 
@@ -61,13 +62,13 @@ class Watch {
   }
 
  private:
-  bool do_next() {
-    auto end = Clock::now() + LOOK_OUT;
+  Clock::duration do_next(Clock::duration time) {
+    auto end = Clock::now() + time;
     for (int64_t looks = 1; count_.load() == 0 && (looks % 16 || Clock::now() < end); looks++) rest(looks);
     Task task;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      if (tasks_.empty()) return false;
+      if (tasks_.empty()) return {};
       task = std::move(tasks_.back());
       tasks_.pop_back();
       count_.store(tasks_.size());

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int SPOTS = 16;      // of a tile of 4 by 4
 constexpr int64_t TASKS = 16;  // that a convolution is cut into for each thread
+constexpr int64_t NEAR = 16384;  // how many numbers of a picture stay in the cache while more is made of them
 constexpr int AHEAD = 8;       // how many columns before it is needed a picture is fetched from far memory
 
 // A convolution in tiles, of which so many are worked on at once as `room` numbers of their transforms at each spot are.
@@ -32,6 +33,9 @@ struct Tiling : Geometry {
 
   Tiling(const Geometry& g, int64_t room, int64_t least, int64_t most)
       : Geometry(g), at_once(std::clamp(room / (depth + breadth) / least * least, least, most)) {}
+  void take(int64_t tiles) {
+    at_once = tiles, seen_step = tiles * depth + LANES, made_step = tiles * breadth + LANES;
+  }
   // With other numbers of channels and filters at hand; their places stay.
   Tiling part(int64_t channels, int64_t filters) const {
     Tiling t = *this;
@@ -264,6 +268,22 @@ void finish_tiles(const Tiling& t, const float* made, Corner tile, int64_t count
     finish_tiles(t.part(t.channels, result.channels), made + first, tile, count, finish, result.second);
 }
 
+// Of the tiles [first, end), in `space`.
+template <typename Seen, typename Result>
+void convolve(const Tiling& t, const Seen& picture, const Spots& weights, Finish finish, const Result& result, int64_t first,
+              int64_t end, float* space) {
+  float *seen = space, *made = space + SPOTS * t.seen_step;
+  for (; first < end; first += t.at_once) {
+    int64_t count = std::min(t.at_once, end - first);
+    Corner tile(t, first);
+    gather(t, picture, tile, count, seen);
+    for (int spot = 0; spot < SPOTS; spot++)
+      multiply<Contiguous::ROWS>({seen + spot * t.seen_step, t.depth}, {weights[spot], weights.step}, count, t.channels,
+                                 t.breadth / LANES, {made + spot * t.made_step, t.breadth}, false);
+    finish_tiles(t, made, tile, count, finish, result);
+  }
+}
+
 template <typename Seen, typename Result>
 void convolve(ffi::ThreadPool& pool, const Tiling& t, const Seen& picture, const Spots& weights, Finish finish,
               const Result& result) {
@@ -272,16 +292,7 @@ void convolve(ffi::ThreadPool& pool, const Tiling& t, const Seen& picture, const
     int64_t first = share(blocks, task, tasks) * t.at_once;
     int64_t end = std::min(share(blocks, task + 1, tasks) * t.at_once, t.tiles());
     Scratch scratch(t.space());
-    float *seen = scratch.take(SPOTS * t.seen_step), *made = scratch.take(SPOTS * t.made_step);
-    for (; first < end; first += t.at_once) {
-      int64_t count = std::min(t.at_once, end - first);
-      Corner tile(t, first);
-      gather(t, picture, tile, count, seen);
-      for (int spot = 0; spot < SPOTS; spot++)
-        multiply<Contiguous::ROWS>({seen + spot * t.seen_step, t.depth}, {weights[spot], weights.step}, count, t.channels,
-                                   t.breadth / LANES, {made + spot * t.made_step, t.breadth}, false);
-      finish_tiles(t, made, tile, count, finish, result);
-    }
+    convolve(t, picture, weights, finish, result, first, end, scratch.take(t.space()));
   });
 }
 
@@ -331,6 +342,56 @@ Spots turned(const Spots& weights) {
   return weights.transposed([](int64_t spot) { return TURNED[spot / 4] * 4 + TURNED[spot % 4]; });
 }
 
+// So many that they keep the level-2 cache half full.
+Tiling kernel_tiling(const Geometry& g) { return Tiling(g, 6144, 48, 192); }
+
+// Sums for the gradient of a kernel and of a bias, in parts that are added up at the end.
+struct KernelTotals {
+  int64_t parts, channels, filters;
+  std::vector<Spots> totals;
+  std::vector<Aligned> biases;
+
+  KernelTotals(const Tiling& t, int64_t parts)
+      : parts(parts), channels(t.channels), filters(t.filters), totals(parts, Spots(SPOTS, t.channels, t.filters)),
+        biases(parts, Aligned(t.breadth)) {}
+
+  // What the tiles [first, last) add to a part, in `space`.
+  void add(int64_t part, const Tiling& t, Pictures<const float> outer, const Undo& gradient, int64_t first, int64_t last,
+           float* space) {
+    float *seen = space, *given = space + SPOTS * t.seen_step;
+    for (; first < last; first += t.at_once) {
+      int64_t count = std::min(t.at_once, last - first);
+      Corner tile(t, first);
+      gather(t, outer, tile, count, seen);
+      gradient.result ? spread<true>(t, gradient, tile, count, given, biases[part].data())
+                      : spread<false>(t, gradient, tile, count, given, biases[part].data());
+      for (int spot = 0; spot < SPOTS; spot++)
+        multiply<Contiguous::COLUMNS>({seen + spot * t.seen_step, t.depth}, {given + spot * t.made_step, t.breadth},
+                                      t.channels, count, t.breadth / LANES, {totals[part][spot], t.breadth}, true);
+    }
+  }
+
+  void finish(ffi::ThreadPool& pool, float* kernel, float* bias) {
+    parallel_for(pool, channels, [&](int64_t c) {
+      for (int64_t k = 0; k < filters; k += LANES) {
+        Vector in[SPOTS], out[9];
+        for (int spot = 0; spot < SPOTS; spot++) {
+          int64_t at = c * totals[0].step + k;
+          in[spot] = load(totals[0][spot] + at);
+          for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot] + at);
+        }
+        transform_total(in, out);
+        for (int tap = 0; tap < 9; tap++) store(kernel + (tap * channels + c) * filters + k, out[tap], filters - k);
+      }
+    });
+    if (bias)
+      for (int64_t k = 0; k < filters; k++) {
+        bias[k] = biases[0][k];
+        for (int64_t part = 1; part < parts; part++) bias[k] += biases[part][k];
+      }
+  }
+};
+
 }  // namespace
 
 bool suits_winograd(const Geometry& g) {
@@ -350,43 +411,58 @@ void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias) {
-  Tiling t(g, 6144, 48, 192);  // they keep the level-2 cache half full
-  int64_t parts = std::min(PARTS, g.batch);
-  std::vector<Spots> totals(parts, Spots(SPOTS, g.channels, g.filters));
-  std::vector<Aligned> biases(parts, Aligned(t.breadth));
-  parallel_for(pool, parts, [&](int64_t part) {
+  Tiling t = kernel_tiling(g);
+  KernelTotals totals(t, std::min(PARTS, g.batch));
+  parallel_for(pool, totals.parts, [&](int64_t part) {
     Scratch scratch(t.space());
-    float *seen = scratch.take(SPOTS * t.seen_step), *given = scratch.take(SPOTS * t.made_step);
-    for (int64_t first = share(t.tiles(), part, parts), last = share(t.tiles(), part + 1, parts); first < last;
-         first += t.at_once) {
-      int64_t count = std::min(t.at_once, last - first);
-      Corner tile(t, first);
-      gather(t, outer, tile, count, seen);
-      gradient.result ? spread<true>(t, gradient, tile, count, given, biases[part].data())
-                      : spread<false>(t, gradient, tile, count, given, biases[part].data());
-      for (int spot = 0; spot < SPOTS; spot++)
-        multiply<Contiguous::COLUMNS>({seen + spot * t.seen_step, t.depth}, {given + spot * t.made_step, t.breadth},
-                                      t.channels, count, t.breadth / LANES, {totals[part][spot], t.breadth}, true);
-    }
+    totals.add(part, t, outer, gradient, share(t.tiles(), part, totals.parts), share(t.tiles(), part + 1, totals.parts),
+               scratch.take(t.space()));
   });
+  totals.finish(pool, kernel, bias);
+}
 
-  parallel_for(pool, g.channels, [&](int64_t c) {
-    for (int64_t k = 0; k < g.filters; k += LANES) {
-      Vector in[SPOTS], out[9];
-      for (int spot = 0; spot < SPOTS; spot++) {
-        in[spot] = load(totals[0][spot] + c * t.breadth + k);
-        for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot] + c * t.breadth + k);
-      }
-      transform_total(in, out);
-      for (int tap = 0; tap < 9; tap++)
-        store(kernel + (tap * g.channels + c) * g.filters + k, out[tap], g.filters - k);
+int64_t rows_at_once(const Geometry& g) { return std::max<int64_t>(2, NEAR / (g.columns * g.filters) / 2 * 2); }
+
+void winograd_by_rows(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
+                      float* inner, const std::function<void(int64_t, int64_t, int64_t)>& then) {
+  Tiling t = forward_tiling(g);
+  Spots weights = transformed(g, kernel);
+  int64_t lines = g.batch * t.down, at_once = rows_at_once(g) / 2;  // of tiles
+  auto place = [&](int64_t line) { return (line / t.down * g.rows + std::min(line % t.down * 2, g.rows)) * g.columns; };
+  parallel_for(pool, (lines + at_once - 1) / at_once, [&](int64_t part) {
+    int64_t first = part * at_once, end = std::min(first + at_once, lines);
+    Scratch scratch(t.space());
+    convolve(t, Pictures<const float>(outer), weights, finish, Pictures<float>(inner), first * t.across, end * t.across,
+             scratch.take(t.space()));
+    then(part, place(first), place(end));
+  });
+}
+
+void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,
+                        const std::function<void(int64_t, int64_t, float*)>& give, float* outer_gradient,
+                        float* kernel_gradient, float* bias) {
+  int64_t size = g.rows * g.columns * g.filters, at_once = std::clamp<int64_t>(NEAR / size, 1, g.batch);
+  Geometry some = g;
+  some.batch = at_once;
+  Tiling back = forward_tiling(some.turned()), t = kernel_tiling(some);
+  int64_t blocks = std::max<int64_t>(1, t.tiles() / t.at_once);
+  t.take((t.tiles() + blocks - 1) / blocks);
+  Spots weights = turned(transformed(g, kernel));
+  KernelTotals totals(t, std::min(2 * PARTS, g.batch));
+  parallel_for(pool, totals.parts, [&](int64_t part) {
+    int64_t space = std::max(back.space(), t.space());
+    Scratch scratch(at_once * size + space);
+    float *given = scratch.take(at_once * size), *rest = scratch.take(space);
+    for (int64_t first = share(g.batch, part, totals.parts), last = share(g.batch, part + 1, totals.parts); first < last;
+         first += at_once) {
+      int64_t count = std::min(at_once, last - first), outer_size = g.height * g.width * g.channels;
+      give(first, first + count, given);
+      totals.add(part, t, outer + first * outer_size, Undo(given), 0, count * t.down * t.across, rest);
+      convolve(back, Undo(given), weights, {}, Pictures<float>(outer_gradient + first * outer_size), 0,
+               count * back.down * back.across, rest);
     }
   });
-  if (bias)
-    for (int64_t k = 0; k < g.filters; k++) {
-      bias[k] = biases[0][k];
-      for (int64_t part = 1; part < parts; part++) bias[k] += biases[part][k];
-    }
+  totals.finish(pool, kernel_gradient, bias);
 }
 
 }  // namespace lamina

@@ -20,6 +20,16 @@ void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, con
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias);
 
+// The first, by so many rows of the result at a time; then(part, first place, last place) is called for each such part, by the
+// thread that has it in its cache.
+int64_t rows_at_once(const Geometry& g);
+void winograd_by_rows(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
+                      float* inner, const std::function<void(int64_t, int64_t, int64_t)>& then);
+// The other two in one, of a gradient that give(first, last, to) works out for some pictures at a time.
+void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,
+                        const std::function<void(int64_t, int64_t, float*)>& give, float* outer_gradient,
+                        float* kernel_gradient, float* bias);
+
 // The same for kernels of 4 by 4 and steps of 2, as four convolutions with kernels of 2 by 2 and steps of 1, one for each phase
 // of the picture, by F(2x2, 2x2): 9 multiplications instead of 16 (winograd_strided.cc).
 bool suits_strided_winograd(const Geometry& g);

@@ -3,9 +3,10 @@
 import pytest
 
 from lamina import native
-from lamina.kernels import batch_normalization, feed_forward, kernel_gradient, normalization, pooling
+from lamina.kernels import batch_normalization_operations as batch_normalization
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels import dense_operations as dense
+from lamina.kernels import feed_forward, kernel_gradient, normalization, normalized_convolution, pooling
 from lamina.kernels import joined_convolution as joined
 
 
@@ -134,5 +135,7 @@ CASES = [
     (normalization.LAYER_NORM, {"epsilon": 1e-3, "centered": True}, [(7, 1), (0,), (0,)]),
     (batch_normalization.BATCH_MOMENTS, {}, [(2, 13, 12, 21)]),
     (batch_normalization.BATCH_MOMENTS, {}, [(300, 3)]),
+    (normalized_convolution.CONVOLUTION_MOMENTS, JOINED, [(8, 7, 6, 16), (3, 3, 16, 21), (21,)]),
+    (normalized_convolution.CONVOLUTION_MOMENTS, JOINED, [(3, 9, 140, 16), (3, 3, 16, 16), (0,)]),
 ]
 NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lamina import native
-from lamina.kernels import batch_normalization, feed_forward, normalization
+from lamina.kernels import batch_normalization_operations as batch_normalization
 from lamina.kernels import convolution_operations as convolutions
 from lamina.kernels import dense_operations as dense
+from lamina.kernels import feed_forward, normalization
 from lamina.kernels import joined_convolution as joined
 from tests.kernels.cases import BIG, CASES, JOINED, LINE, NATIVE, ODD, STRIDED, WIDE, geometry
 

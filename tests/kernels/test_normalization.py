@@ -124,6 +124,19 @@ def test_batch_norm_and_what_follows_it_equal_plain_arithmetic(shape, affine, ad
         np.testing.assert_allclose(one, other, rtol=0, atol=4e-6 * max(np.abs(other).max(), 1))
 
 
+def test_second_derivatives_count_in_that_mean_and_variance_depend_on_the_input():
+    x, direction = draw(40, 5), np.random.default_rng(1).normal(size=(40, 5))
+
+    def slope_of(fn, x):
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(fn(x))))
+        return jax.jit(lambda x, v: jax.jvp(gradient, (x,), (v,))[1])(x, jnp.asarray(direction, x.dtype))
+
+    found = slope_of(lambda x: batch_norm(x)[0], jnp.asarray(x, "float32"))
+    with jax.enable_x64(True):
+        plain = slope_of(lambda x: kernels.standardize(x, *kernels.moments(x, (0,))), jnp.asarray(x))
+    np.testing.assert_allclose(found, plain, rtol=0, atol=2e-6)
+
+
 def test_half_numbers_are_normalized_added_and_rectified_in_single_and_rounded_once():
     @jax.jit
     def run(x, more):
