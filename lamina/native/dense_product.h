@@ -20,11 +20,12 @@ constexpr int64_t IN_CACHE = 1 << 17, ENOUGH_ROWS = 512;
 constexpr int64_t BAND = 48, TASKS = 4;
 // A panel has so many vectors: it is read anew for each of the blocks of rows that fill the registers, which are the higher
 // the narrower it is.
-constexpr int64_t NARROW = 2;
+constexpr int NARROW = 2, FIRST = ROWS[NARROW];
 // For the gradient of the matrix, so many rows are at work at once, and about so many inputs: x is copied in such blocks.
 constexpr int64_t AT_ONCE = 96, INPUTS = 48;
-// A matrix is asked for so many rows before they are copied: what lies between is skipped, which no processor foresees.
-constexpr int64_t AHEAD = 16;
+// A matrix is asked for so many rows before they are copied: what lies between is skipped, which no processor foresees; and so
+// many columns before, where it is turned over.
+constexpr int64_t AHEAD = 32, COLUMNS_AHEAD = 64;
 
 inline bool stays_in_cache(int64_t rows, int64_t inputs, int64_t outputs) {
   return rows >= ENOUGH_ROWS && std::max(inputs * vectors(outputs), outputs * vectors(inputs)) * LANES <= IN_CACHE;
@@ -96,6 +97,41 @@ struct Product {
     }
   }
 
+  // The same of FIRST rows from `first` on, while a panel of NARROW vectors is copied from the matrix: what is far away is
+  // waited for less.
+  void work_and_copy(int64_t panel, const float* matrix, int64_t first, float* weights) const {
+    int64_t start = begin(panel), count = valid(panel);
+    const float *from = left + first * depth, *row = matrix + start;
+    Vector total[FIRST][NARROW];
+#pragma GCC unroll 16
+    for (int i = 0; i < FIRST; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < NARROW; j++)
+        total[i][j] = finish.bias ? load(finish.bias + start + j * LANES, count - j * LANES) : Vector{};
+    for (int64_t k = 0; k < depth; k++, row += columns, weights += NARROW * LANES) {
+      Vector right[NARROW];
+#pragma GCC unroll 4
+      for (int j = 0; j < NARROW; j++) {
+        __builtin_prefetch(row + AHEAD * columns + j * LANES, 0, 2);
+        right[j] = load(row + j * LANES, count - j * LANES);
+        store(weights + j * LANES, right[j]);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < FIRST; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < NARROW; j++) total[i][j] += from[i * depth + k] * right[j];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < FIRST; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < NARROW; j++) {
+        if (j * LANES >= count) break;
+        int64_t place = (first + i) * columns + start + j * LANES;
+        store(out + place, activated(total[i][j], more ? 1.0f : finish.slope), count - j * LANES);
+        if (gelu || more) finish_later(place, count - j * LANES);
+      }
+  }
+
   void finish_later(int64_t place, int64_t count) const {
     Vector value = load(out + place, count);
     if (more) value = activated(value + load(more + place, count), finish.slope);
@@ -121,13 +157,14 @@ void copy_panel(const Product& product, const float* matrix, int64_t panel, floa
     for (int64_t k = 0; k < depth; k++, to += width * LANES)
       for (int64_t n = 0; n < width * LANES; n += LANES) {
         const float* from = matrix + k * product.columns + start + n;
-        __builtin_prefetch(from + AHEAD * product.columns);
+        __builtin_prefetch(from + AHEAD * product.columns, 0, 2);
         store(to + n, load(from, valid - n));
       }
   } else {
     for (int64_t k = 0; k < depth; k += LANES)
       for (int64_t n = 0; n < width * LANES; n += LANES) {
         Square square;
+        for (int i = 0; i < LANES; i++) __builtin_prefetch(matrix + (start + n + i) * depth + k + COLUMNS_AHEAD, 0, 2);
         load(matrix + (start + n) * depth + k, depth, valid - n, depth - k, square);
         transpose(square);
         store(to + k * width * LANES + n, width * LANES, square, depth - k, LANES);
@@ -149,10 +186,14 @@ struct ByPanels {
   template <bool TURNED>
   void work(const float* matrix, int64_t task) const {
     int64_t panel = task / bands, band = task % bands, size = product.depth * product.width(panel) * LANES;
+    int64_t first = share(product.rows, band, bands), last = share(product.rows, band + 1, bands);
     Scratch scratch(size);
     float* weights = scratch.take(size);
-    copy_panel<TURNED>(product, matrix, panel, weights);
-    product.work(panel, weights, share(product.rows, band, bands), share(product.rows, band + 1, bands));
+    if (!TURNED && product.width(panel) == NARROW && last - first >= FIRST)
+      product.work_and_copy(panel, matrix, first, weights), first += FIRST;
+    else
+      copy_panel<TURNED>(product, matrix, panel, weights);
+    product.work(panel, weights, first, last);
   }
 };
 

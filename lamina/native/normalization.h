@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 #include "functions.h"
 #include "half.h"
@@ -12,21 +11,10 @@
 namespace lamina {
 
 // Rows are cut into blocks of this many, whatever the number of threads, so that sums over them do not depend on it; and where
-// columns are worked on apart, they into strips of this many, a row of which is read in groups of so many vectors.
-constexpr int64_t BLOCK = 256, STRIP = 512, GROUP = 4;
+// columns are worked on apart, they into strips of this many.
+constexpr int64_t BLOCK = 256, STRIP = 512;
 
 inline int64_t blocks(int64_t rows) { return (rows + BLOCK - 1) / BLOCK; }
-
-// body(first column, a constant: the number of vectors) for columns [begin, end)
-template <typename Body>
-void each_group(int64_t begin, int64_t end, const Body& body) {
-  for (int64_t c = begin; c < end; c += GROUP * LANES) switch (vectors(end - c)) {
-      case 1: body(c, std::integral_constant<int, 1>{}); break;
-      case 2: body(c, std::integral_constant<int, 2>{}); break;
-      case 3: body(c, std::integral_constant<int, 3>{}); break;
-      default: body(c, std::integral_constant<int, GROUP>{}); break;
-    }
-}
 
 // Where the rows of a matrix lie, and how its columns fall into vectors.
 struct Matrix {

@@ -85,6 +85,10 @@ void product_panel(const float* const* rows, float* const* out, int64_t count, c
       if (count - first <= MR / 2)
         return product_panel<MR / 2, NV>(rows + first, out + first, count - first, runs, run_count, length, weights, start,
                                          valid, finish);
+    if constexpr (MR == 12)  // as of batches of 32, 64 and so on
+      if (count - first <= 8)
+        return product_panel<8, NV>(rows + first, out + first, count - first, runs, run_count, length, weights, start, valid,
+                                    finish);
     // rows past the last one are the last one again, and not stored
     const float* row[MR];
 #pragma GCC unroll 16
