@@ -5,9 +5,10 @@
     .venv/bin/python -m benchmarks --growth --frameworks lamina,pytorch
 
 A round goes through all works, and at each work through all frameworks; so what changes on the machine in the course of
-time changes for all of them. On a GPU (--device gpu) all frameworks make ready for a work together, and are then measured
-in turn, several times. Written are table.txt, results.json (the rows, and all that the workers said), times.png
-and, with --growth, growth.png.
+time changes for all of them. Before each work a large product is measured anew, in the framework that was the fastest at it
+when the round began, since the shares of it that are told are those of the same minutes. On a GPU (--device gpu) all
+frameworks make ready for a work together, and are then measured in turn, several times. Written are table.txt,
+results.json (the rows, and all that the workers said), times.png and, with --growth, growth.png.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import contextlib
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -122,16 +124,27 @@ def refuse_unknown(kind: str, names: Sequence[str], known: Sequence[str] | dict[
 
 
 def sittings(
-    works: Sequence[Work], frameworks: Sequence[str], rounds: int, device: str
+    works: Sequence[Work], frameworks: Sequence[str], rounds: int, device: str, lines: Lines
 ) -> Iterator[tuple[Work, list[str], int]]:
-    """Which frameworks are ready at a time for which work, and how often they are measured in turn.
+    """Which frameworks are ready at a time for which work, and how often they are measured in turn; ``lines`` are filled.
 
     On a processor one at a time, as they would take it from each other. On a GPU all of them, which make ready together.
     """
     if device == "gpu":
         yield from ((work, list(frameworks), rounds) for work in works)
-    else:
-        yield from ((work, [name], 1) for _ in range(rounds) for work in works for name in frameworks)
+        return
+    product, *others = works
+    for _ in range(rounds):
+        yield from ((product, [name], 1) for name in frameworks)
+        known = lines.get("product", {})
+        fastest = min(known, key=lambda name: statistics.median(known[name][-1]["milliseconds"]), default=None)
+        for work in others:
+            if fastest:
+                before = len(known[fastest])
+                yield product, [fastest], 1
+                for line in known[fastest][before:]:
+                    line["beside"] = work.name
+            yield from ((work, [name], 1) for name in frameworks)
 
 
 def measured(
@@ -148,7 +161,7 @@ def measured(
             return Worker(Path(sys.executable) if FRAMEWORKS[name].own else peers, name, work.name, options, cache)
 
         try:
-            for work, names, turns in sittings(works, frameworks, rounds, device):
+            for work, names, turns in sittings(works, frameworks, rounds, device, lines):
                 wanted = [name for name in names if (work.name, name) not in absent | failures.keys()]
                 for name, line in sitting(work, wanted, turns, start):
                     if line is None:
@@ -159,7 +172,7 @@ def measured(
                     else:
                         lines.setdefault(work.name, {}).setdefault(name, []).append(line)
                         times = sorted(line["milliseconds"])
-                        told = f"{len(lines[work.name][name])} of {rounds}  {work.name:18} {name:22}"
+                        told = f"{len(lines[work.name][name]):2}  {work.name:18} {name:22}"
                         print(f"{told} {times[len(times) // 2]:9.3f} ms", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             stopped = ["stopped before the end."]

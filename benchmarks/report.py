@@ -32,7 +32,7 @@ ms a step      the median over rounds of each process's median; a step of gpt_ge
 +-             half the distance between the quartiles of all calls, as a share of the median
 ratio          Lamina's time over that of the framework; in Lamina's own row, over that of the best peer
 target         what the ratio should be at most, and to whom, if not to the best peer
-of peak        the step's products and convolutions, as a share of the fastest large product measured
+of peak        the step's products and convolutions, as a share of the fastest large product, measured in the same minutes
 first step     from the start of the process, with no compiled programs kept from before; again: with them
 memory         of the whole process; on a GPU, what the framework had in use there
 loss           mean of the first call's steps, and of the last one's"""
@@ -68,11 +68,9 @@ def rows_of(lines: Lines, device: str) -> list[Row]:
         }
         for work, found in lines.items()
     }
-    product = operations(catalogue["product"])
-    peak = max((product / time for time in times.get("product", {}).values() if product), default=None)
     rows = []
     for work, found in lines.items():
-        count, best = operations(catalogue[work]), _best(times[work])
+        count, best, peak = operations(catalogue[work]), _best(times[work]), _peak(lines, catalogue["product"], work)
         for framework, given in found.items():
             own, other = times[work].get("lamina"), best if framework == "lamina" else times[work][framework]
             again = [line for line in given if line["process"] != given[0]["process"]]
@@ -95,6 +93,14 @@ def rows_of(lines: Lines, device: str) -> list[Row]:
                 )
             )
     return rows
+
+
+def _peak(lines: Lines, product: Work, work: str) -> float | None:
+    """Operations in a millisecond in a large product, where it was measured just before ``work``; else at its fastest."""
+    given = [line for found in lines.get(product.name, {}).values() for line in found]
+    beside = [line for line in given if line.get("beside") == work]
+    rates = [(operations(product) or 0) / statistics.median(line["milliseconds"]) for line in beside or given]
+    return (statistics.median(rates) if beside else max(rates)) if rates else None
 
 
 def _median(lines: Sequence[dict[str, Any]], name: str) -> float:
