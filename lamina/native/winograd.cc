@@ -20,10 +20,13 @@ namespace {
 
 constexpr int SPOTS = 16;      // of a tile of 4 by 4
 constexpr int64_t TASKS = 16;  // that a convolution is cut into for each thread
-constexpr int64_t NEAR = 16384;  // how many numbers of a picture stay in the cache while more is made of them
 constexpr int AHEAD = 8;       // how many columns before it is needed a picture is fetched from far memory
+// How many tiles are worked on at once, so that they stay near: of a convolution, where the weights of a spot are so many that a
+// core's second cache holds all, and where they are more and should be read less often; and for the gradient of a kernel.
+constexpr int64_t TILES = 24, WEIGHTS_NEAR = 1 << 14, FAR_TILES = 48, KERNEL_TILES = 64;
+constexpr int64_t NEAR = 16384;  // numbers of pictures that stay in the cache while more is made of them
 
-// A convolution in tiles, of which so many are worked on at once as `room` numbers of their transforms at each spot are.
+// A convolution in tiles, of which so many are worked on at once.
 struct Tiling : Geometry {
   int64_t down = (rows + 1) / 2, across = (columns + 1) / 2;
   int64_t depth = vectors(channels) * LANES, breadth = vectors(filters) * LANES;  // whole vectors
@@ -31,11 +34,7 @@ struct Tiling : Geometry {
   // Spots lie a little further apart than that takes, so that theirs do not all fall on the same lines of the cache.
   int64_t seen_step = at_once * depth + LANES, made_step = at_once * breadth + LANES;
 
-  Tiling(const Geometry& g, int64_t room, int64_t least, int64_t most)
-      : Geometry(g), at_once(std::clamp(room / (depth + breadth) / least * least, least, most)) {}
-  void take(int64_t tiles) {
-    at_once = tiles, seen_step = tiles * depth + LANES, made_step = tiles * breadth + LANES;
-  }
+  Tiling(const Geometry& g, int64_t at_once) : Geometry(g), at_once(at_once) {}
   // With other numbers of channels and filters at hand; their places stay.
   Tiling part(int64_t channels, int64_t filters) const {
     Tiling t = *this;
@@ -46,8 +45,11 @@ struct Tiling : Geometry {
   int64_t space() const { return SPOTS * (seen_step + made_step); }
 };
 
-// So many at once that they stay in the level-1 cache, and no fewer than a tile of products has rows.
-Tiling forward_tiling(const Geometry& g) { return Tiling(g, 768, g.filters > 2 * LANES ? 6 : 12, 24); }
+// Fewer tiles at once where some threads would have none. A tile of products has six rows or more.
+Tiling forward_tiling(const Geometry& g, int64_t threads) {
+  int64_t most = g.channels * g.filters > WEIGHTS_NEAR ? FAR_TILES : TILES, each = Tiling(g, most).tiles() / threads;
+  return Tiling(g, std::clamp<int64_t>(each / 6 * 6, 6, most));
+}
 
 // Where the results of a tile begin.
 struct Corner {
@@ -342,9 +344,6 @@ Spots turned(const Spots& weights) {
   return weights.transposed([](int64_t spot) { return TURNED[spot / 4] * 4 + TURNED[spot % 4]; });
 }
 
-// So many that they keep the level-2 cache half full.
-Tiling kernel_tiling(const Geometry& g) { return Tiling(g, 6144, 48, 192); }
-
 // Sums for the gradient of a kernel and of a bias, in parts that are added up at the end.
 struct KernelTotals {
   int64_t parts, channels, filters;
@@ -401,17 +400,17 @@ bool suits_winograd(const Geometry& g) {
 
 void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, const float* kernel,
                       Finish finish, float* inner) {
-  convolve(pool, forward_tiling(g), outer, transformed(g, kernel), finish, inner);
+  convolve(pool, forward_tiling(g, pool.num_threads()), outer, transformed(g, kernel), finish, inner);
 }
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     Pictures<float> outer) {
-  convolve(pool, forward_tiling(g.turned()), gradient, turned(transformed(g, kernel)), finish, outer);
+  convolve(pool, forward_tiling(g.turned(), pool.num_threads()), gradient, turned(transformed(g, kernel)), finish, outer);
 }
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias) {
-  Tiling t = kernel_tiling(g);
+  Tiling t(g, KERNEL_TILES);
   KernelTotals totals(t, std::min(PARTS, g.batch));
   parallel_for(pool, totals.parts, [&](int64_t part) {
     Scratch scratch(t.space());
@@ -425,7 +424,7 @@ int64_t rows_at_once(const Geometry& g) { return std::max<int64_t>(2, NEAR / (g.
 
 void winograd_by_rows(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
                       float* inner, const std::function<void(int64_t, int64_t, int64_t)>& then) {
-  Tiling t = forward_tiling(g);
+  Tiling t = forward_tiling(g, pool.num_threads());
   Spots weights = transformed(g, kernel);
   int64_t lines = g.batch * t.down, at_once = rows_at_once(g) / 2;  // of tiles
   auto place = [&](int64_t line) { return (line / t.down * g.rows + std::min(line % t.down * 2, g.rows)) * g.columns; };
@@ -444,9 +443,7 @@ void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* o
   int64_t size = g.rows * g.columns * g.filters, at_once = std::clamp<int64_t>(NEAR / size, 1, g.batch);
   Geometry some = g;
   some.batch = at_once;
-  Tiling back = forward_tiling(some.turned()), t = kernel_tiling(some);
-  int64_t blocks = std::max<int64_t>(1, t.tiles() / t.at_once);
-  t.take((t.tiles() + blocks - 1) / blocks);
+  Tiling back = forward_tiling(some.turned(), 1), t(some, KERNEL_TILES);
   Spots weights = turned(transformed(g, kernel));
   KernelTotals totals(t, std::min(2 * PARTS, g.batch));
   parallel_for(pool, totals.parts, [&](int64_t part) {
