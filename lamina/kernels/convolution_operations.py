@@ -269,6 +269,16 @@ def _half_supports(*arrays: Any, groups: int, **settings: Any) -> bool:
     return groups == 1
 
 
+def steps_of_one(pads: Pads, looped: bool) -> dict[str, Any]:
+    """The geometry of a convolution of pictures with steps of 1, without dilation and groups."""
+    return {"strides": (1, 1), "pads": pads, "dilation": (1, 1), "groups": 1, "looped": looped}
+
+
+def pads_before(pads: Pads) -> np.ndarray:
+    """How many zeros go before each axis, as kernels are told."""
+    return np.array([pair[0] for pair in pads], "int64")
+
+
 def _plane(x: Array) -> Array:
     """A sequence as a picture of height 1."""
     return x[:, None] if x.ndim == 3 else x

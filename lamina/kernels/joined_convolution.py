@@ -9,10 +9,9 @@ import numpy as np
 
 from lamina.core.notes import Notes
 from lamina.core.typing import Array, Shaped
-from lamina.kernels.convolution_operations import CONVOLUTION, KERNEL, OUTER
+from lamina.kernels.convolution_operations import CONVOLUTION, KERNEL, OUTER, Pads, pads_before, steps_of_one
 from lamina.kernels.operation import Operation, call, of_dtype
 
-Pads = tuple[tuple[int, int], ...]
 #: the native form moves so many channels at once
 CHANNELS = 16
 
@@ -42,15 +41,11 @@ def parts_of(x: Any, kernel: Any, strides: Sequence[int], dilation: Sequence[int
     return parts if whole else None
 
 
-def _geometry(pads: Pads, looped: bool) -> dict[str, Any]:
-    return {"strides": (1, 1), "pads": pads, "dilation": (1, 1), "groups": 1, "looped": looped}
-
-
 def _portable(
     first: Array, second: Array, kernel: Array, bias: Array, *, slope: float, pads: Pads, looped: bool
 ) -> Array:
     x = jnp.concatenate([first, second], -1)
-    return CONVOLUTION(x, kernel, bias, slope=slope, **_geometry(pads, looped))
+    return CONVOLUTION(x, kernel, bias, slope=slope, **steps_of_one(pads, looped))
 
 
 def _native(
@@ -59,11 +54,7 @@ def _native(
     lengths = [n + sum(pair) - 2 for n, pair in zip(first.shape[1:3], pads, strict=True)]
     shape = jax.ShapeDtypeStruct((len(first), *lengths, kernel.shape[-1]), first.dtype)
     target, arrays = of_dtype("joined_convolution", first), (first, second, kernel, bias)
-    return call(target, shape, *arrays, pads=_before(pads), slope=np.float32(slope))
-
-
-def _before(pads: Pads) -> np.ndarray:
-    return np.array([pair[0] for pair in pads], "int64")
+    return call(target, shape, *arrays, pads=pads_before(pads), slope=np.float32(slope))
 
 
 def _supports(*arrays: Any, pads: Pads, **settings: Any) -> bool:
@@ -97,7 +88,7 @@ def _outer_portable(
     pads: Pads,
     looped: bool,
 ) -> tuple[Array, ...]:
-    settings = {"lengths": lengths, "undone": undone, "slope": 1.0, **_geometry(pads, looped)}
+    settings = {"lengths": lengths, "undone": undone, "slope": 1.0, **steps_of_one(pads, looped)}
     outer = OUTER(inner, result, kernel, jnp.zeros(0, inner.dtype), **settings)
     return tuple(jnp.split(outer, [channels[0]], -1))
 
@@ -115,14 +106,14 @@ def _outer_native(
 ) -> Any:
     shapes = [jax.ShapeDtypeStruct((len(inner), *lengths, some), inner.dtype) for some in channels]
     target, arrays = of_dtype("joined_convolution_outer", inner), (inner, result, kernel)
-    return call(target, shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
+    return call(target, shapes, *arrays, pads=pads_before(pads), undone=np.float32(undone))
 
 
 def _kernel_portable(
     first: Array, second: Array, inner: Array, result: Array, *, undone: float, pads: Pads, looped: bool
 ) -> tuple[Array, Array]:
     outer = jnp.concatenate([first, second], -1)
-    found: tuple[Array, Array] = KERNEL(outer, inner, result, size=(3, 3), undone=undone, **_geometry(pads, looped))
+    found: tuple[Array, Array] = KERNEL(outer, inner, result, size=(3, 3), undone=undone, **steps_of_one(pads, looped))
     return found
 
 
@@ -133,7 +124,7 @@ def _kernel_native(
     sizes = ((3, 3, first.shape[-1] + second.shape[-1], filters), (filters,))
     shapes = [jax.ShapeDtypeStruct(size, inner.dtype) for size in sizes]
     target, arrays = of_dtype("joined_convolution_kernel", inner), (first, second, inner, result)
-    return call(target, shapes, *arrays, pads=_before(pads), undone=np.float32(undone))
+    return call(target, shapes, *arrays, pads=pads_before(pads), undone=np.float32(undone))
 
 
 JOINED_CONVOLUTION = Operation(

@@ -15,11 +15,11 @@ import numpy as np
 from lamina.core.notes import Notes
 from lamina.core.typing import Array
 from lamina.kernels.batch_normalization_operations import BATCH_MOMENTS, BATCH_NORM, BATCH_NORM_GRADIENT
-from lamina.kernels.convolution_operations import CONVOLUTION, KERNEL, OUTER
+from lamina.kernels.convolution_operations import CONVOLUTION, KERNEL, OUTER, Pads, pads_before, steps_of_one
+from lamina.kernels.normalization import sized
 from lamina.kernels.operation import Operation, call
 from lamina.kernels.slopes import undo
 
-Pads = tuple[tuple[int, int], ...]
 #: with fewer channels the native form, which moves as many at once, does not pay; with fewer pictures threads lie idle
 CHANNELS, PICTURES = 16, 8
 
@@ -58,12 +58,8 @@ def _supports(x: Any, kernel: Any, *others: Any, pads: Pads, **settings: Any) ->
     return single and large and x.size > 0 and min(map(min, pads)) >= 0
 
 
-def _geometry(pads: Pads, looped: bool) -> dict[str, Any]:
-    return {"strides": (1, 1), "pads": pads, "dilation": (1, 1), "groups": 1, "looped": looped}
-
-
 def _plain(x: Array, kernel: Array, bias: Array, *, pads: Pads, looped: bool) -> Array:
-    y: Array = CONVOLUTION(x, kernel, bias, slope=1.0, **_geometry(pads, looped))
+    y: Array = CONVOLUTION(x, kernel, bias, slope=1.0, **steps_of_one(pads, looped))
     return y
 
 
@@ -71,7 +67,7 @@ def _gradients_of_plain(
     arrays: Sequence[Array], y: Array, gradient: Array, wanted: Sequence[bool], *, pads: Pads, looped: bool
 ) -> list[Array | None]:
     assert CONVOLUTION.backward is not None
-    return list(CONVOLUTION.backward(arrays, [y], [gradient], wanted, slope=1.0, **_geometry(pads, looped)))
+    return list(CONVOLUTION.backward(arrays, [y], [gradient], wanted, slope=1.0, **steps_of_one(pads, looped)))
 
 
 def _moments_portable(*arrays: Array, **settings: Any) -> tuple[Array, Array, Array]:
@@ -82,7 +78,7 @@ def _moments_portable(*arrays: Array, **settings: Any) -> tuple[Array, Array, Ar
 def _moments_native(x: Array, kernel: Array, bias: Array, *, pads: Pads, looped: bool) -> Any:
     filters, lengths = kernel.shape[-1], [n + sum(pair) - 2 for n, pair in zip(x.shape[1:3], pads, strict=True)]
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in ((len(x), *lengths, filters), (filters,), (filters,))]
-    return call("convolution_moments", shapes, x, kernel, bias, pads=_before(pads))
+    return call("convolution_moments", shapes, x, kernel, bias, pads=pads_before(pads))
 
 
 def _moments_backward(
@@ -140,7 +136,7 @@ def _backward(
         of_y, of_gamma, of_beta = BATCH_NORM_GRADIENT(*others, **normal)
         if any(wanted[:3]):
             found = _gradients_of_plain(primals[:3], y, of_y, wanted[:3], **settings)
-    of_columns = [g if p.size else p for p, g in ((gamma, of_gamma), (beta, of_beta))]
+    of_columns = sized((gamma, beta), (of_gamma, of_beta))
     return [*found, None, *of_columns, None, None, given if more.size else more]
 
 
@@ -148,7 +144,7 @@ def _gradient_portable(
     x: Array, kernel: Array, y: Array, *others: Array, epsilon: float, slope: float, pads: Pads, looped: bool
 ) -> tuple[Array, ...]:
     of_y, *of_columns = BATCH_NORM_GRADIENT(y, *others, epsilon=epsilon, slope=slope)
-    nothing, geometry = jnp.zeros(0, x.dtype), _geometry(pads, looped)
+    nothing, geometry = jnp.zeros(0, x.dtype), steps_of_one(pads, looped)
     of_x = OUTER(of_y, nothing, kernel, nothing, lengths=x.shape[1:3], undone=1.0, slope=1.0, **geometry)
     return of_x, *KERNEL(x, of_y, nothing, size=(3, 3), undone=1.0, **geometry), *of_columns
 
@@ -159,11 +155,7 @@ def _gradient_native(
     columns = kernel.shape[-1:]
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (x.shape, kernel.shape, columns, columns, columns)]
     settings: dict[str, Any] = {"epsilon": np.float32(epsilon), "slope": np.float32(slope)}
-    return call("normalized_convolution_gradient", shapes, x, kernel, *others, pads=_before(pads), **settings)
-
-
-def _before(pads: Pads) -> np.ndarray:
-    return np.array([pair[0] for pair in pads], "int64")
+    return call("normalized_convolution_gradient", shapes, x, kernel, *others, pads=pads_before(pads), **settings)
 
 
 CONVOLUTION_MOMENTS = Operation(

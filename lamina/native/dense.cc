@@ -76,18 +76,16 @@ struct KernelGradient {
 
 // A part of the gradient in front of an activation, where there is a place for it, and of that of the bias.
 void undo(const Before& before, int64_t rows, int64_t outputs, int64_t part, int64_t parts, float* undone, float* of_bias) {
-  int64_t total = vectors(outputs), end = std::min(share(total, part + 1, parts) * LANES, outputs);
-  each_group(share(total, part, parts) * LANES, end, [&](int64_t first, auto group) {
-    Vector sum[group]{};
-    for (int64_t place = first, row = 0; row < rows; row++, place += outputs)
-      for (int v = 0; v < group; v++) {
-        int64_t at = place + v * LANES, count = end - first - v * LANES;
-        Vector value = before.result ? before.at(at, count) : load(before.gradient + at, count);
-        if (undone) store(undone + at, value, count);
-        sum[v] += value;
-      }
-    for (int v = 0; v < group; v++) store(of_bias + first + v * LANES, sum[v], end - first - v * LANES);
-  });
+  int64_t total = vectors(outputs), end = share(total, part + 1, parts) * LANES;
+  for (int64_t n = share(total, part, parts) * LANES; n < end; n += LANES) {
+    Vector sum{};
+    for (int64_t place = n, row = 0; row < rows; row++, place += outputs) {
+      Vector value = before.result ? before.at(place, outputs - n) : load(before.gradient + place, outputs - n);
+      if (undone) store(undone + place, value, outputs - n);
+      sum += value;
+    }
+    store(of_bias + n, sum, outputs - n);
+  }
 }
 
 // activated(x kernel + bias + more), of many rows; the kernel may be turned over.
