@@ -1,9 +1,24 @@
 // Batch normalization of a matrix, and its gradients, by parts of its rows.
 #pragma once
 
+#include <type_traits>
+
 #include "normalization.h"
 
 namespace lamina {
+
+// body(first column, a constant: a number of vectors) for columns [begin, end) in groups of vectors, as rows are read that lie
+// below each other: what is side by side comes to the cache together.
+constexpr int64_t GROUP = 4;
+template <typename Body>
+void each_group(int64_t begin, int64_t end, const Body& body) {
+  for (int64_t c = begin; c < end; c += GROUP * LANES) switch (vectors(end - c)) {
+      case 1: body(c, std::integral_constant<int, 1>{}); break;
+      case 2: body(c, std::integral_constant<int, 2>{}); break;
+      case 3: body(c, std::integral_constant<int, 3>{}); break;
+      default: body(c, std::integral_constant<int, GROUP>{}); break;
+    }
+}
 
 // Means of the columns of some rows each, and squared deviations from them, from which those of all rows are told.
 class PartialMoments {

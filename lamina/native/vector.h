@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -94,19 +93,6 @@ inline float sum(Vector value) {
 inline float largest(Vector value) { return joined(value, maximum); }
 
 constexpr int64_t vectors(int64_t count) { return (count + LANES - 1) / LANES; }
-
-// body(first column, a constant: a number of vectors) for columns [begin, end) in groups of vectors, as rows are read that lie
-// below each other: what is side by side comes to the cache together.
-constexpr int64_t GROUP = 4;
-template <typename Body>
-void each_group(int64_t begin, int64_t end, const Body& body) {
-  for (int64_t c = begin; c < end; c += GROUP * LANES) switch (vectors(end - c)) {
-      case 1: body(c, std::integral_constant<int, 1>{}); break;
-      case 2: body(c, std::integral_constant<int, 2>{}); break;
-      case 3: body(c, std::integral_constant<int, 3>{}); break;
-      default: body(c, std::integral_constant<int, GROUP>{}); break;
-    }
-}
 
 // So many zeros, of which the first begins a line of the cache: whole vectors from there on never lie across two.
 class Aligned {
