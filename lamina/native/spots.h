@@ -1,25 +1,30 @@
-// Matrices of weights, one for each spot of a tile, as minimal filtering multiplies with.
+// What minimal filtering works with at the 16 spots of a tile of 4 by 4: weights for each of them, and sums for the gradient of
+// a kernel.
 #pragma once
 
+#include "handlers.h"
 #include "shuffles.h"
+#include "tiles.h"
 
 namespace lamina {
 
-// `count` matrices; their rows are whole vectors.
+constexpr int SPOTS = 16;
+
+// A matrix for each spot, whose rows are whole vectors. They lie a little further apart than that takes, so that theirs do not
+// all fall on the same lines of the cache.
 struct Spots {
-  int64_t count, rows, columns, step;
+  int64_t rows, columns, step = vectors(columns) * LANES, apart = rows * step + 16;
   Aligned numbers;
 
-  Spots(int64_t count, int64_t rows, int64_t columns)
-      : count(count), rows(rows), columns(columns), step(vectors(columns) * LANES), numbers(count * rows * step) {}
-  float* operator[](int64_t spot) { return numbers.data() + spot * rows * step; }
-  const float* operator[](int64_t spot) const { return numbers.data() + spot * rows * step; }
+  Spots(int64_t rows, int64_t columns) : rows(rows), columns(columns), numbers(SPOTS * apart, false) {}
+  float* operator[](int64_t spot) { return numbers.data() + spot * apart; }
+  const float* operator[](int64_t spot) const { return numbers.data() + spot * apart; }
 
   // The transposed matrices: of the spot `from(spot)` for each spot.
   template <typename From>
-  Spots transposed(From from) const {
-    Spots to(count, columns, rows);
-    for (int64_t spot = 0; spot < count; spot++) {
+  Spots transposed(ffi::ThreadPool& pool, From from) const {
+    Spots to(columns, rows);
+    auto one = [&](int64_t spot) {
       const float* here = (*this)[from(spot)];
       for (int64_t r = 0; r < rows; r += LANES)
         for (int64_t c = 0; c < columns; c += LANES) {
@@ -28,9 +33,66 @@ struct Spots {
           transpose(square);
           store(to[spot] + c * to.step + r, to.step, square, columns - c, LANES);
         }
-    }
+    };
+    parallel_for(pool, SPOTS, one, threads_for(SPOTS * rows * columns));
     return to;
   }
+
+  // How many threads so many numbers are worth.
+  static int64_t threads_for(int64_t numbers) { return 1 + numbers / (1 << 15); }
+};
+
+// Sums for the gradient of a kernel and of a bias, in parts that are added up at the end.
+class KernelTotals {
+ public:
+  KernelTotals(int64_t parts, int64_t rows, int64_t filters) : begun_(parts) {
+    for (int64_t part = 0; part < parts; part++) {
+      totals_.emplace_back(rows, filters);
+      biases_.emplace_back(vectors(filters) * LANES);
+    }
+  }
+
+  int64_t parts() const { return totals_.size(); }
+  // The numbers to which a part adds the gradient of the bias.
+  float* bias(int64_t part) { return biases_[part].data(); }
+
+  // Adds seen[spot]' given[spot] to a part, with lengths(spot) rows each.
+  template <typename Lengths>
+  void add(int64_t part, Rows<const float> seen, int64_t seen_apart, Rows<const float> given, int64_t given_apart,
+           Lengths lengths) {
+    Spots& total = totals_[part];
+    for (int spot = 0; spot < SPOTS; spot++)
+      multiply<Contiguous::COLUMNS>({seen.values + spot * seen_apart, seen.step},
+                                    {given.values + spot * given_apart, given.step}, total.rows, lengths(spot),
+                                    total.step / LANES, {total[spot], total.step}, begun_[part]);
+    begun_[part] = true;
+  }
+
+  // finish(row, column, sums) is called for each vector of the sums of all spots.
+  template <typename Finish>
+  void finish(ffi::ThreadPool& pool, float* bias, Finish finish) {
+    Spots& first = totals_[0];
+    parallel_for(pool, first.rows, [&](int64_t row) {
+      for (int64_t k = 0; k < first.columns; k += LANES) {
+        Vector sums[SPOTS];
+        for (int spot = 0; spot < SPOTS; spot++) {
+          sums[spot] = load(first[spot] + row * first.step + k);
+          for (int64_t part = 1; part < parts(); part++) sums[spot] += load(totals_[part][spot] + row * first.step + k);
+        }
+        finish(row, k, sums);
+      }
+    });
+    if (bias)
+      for (int64_t k = 0; k < first.columns; k++) {
+        bias[k] = biases_[0][k];
+        for (int64_t part = 1; part < parts(); part++) bias[k] += biases_[part][k];
+      }
+  }
+
+ private:
+  std::vector<Spots> totals_;
+  std::vector<Aligned> biases_;
+  std::vector<char> begun_;  // whether there are sums yet
 };
 
 }  // namespace lamina

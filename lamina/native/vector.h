@@ -1,6 +1,7 @@
 // Vectors of floats, as long as the processor's registers, by the extensions that GCC and Clang share.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -94,10 +95,13 @@ inline float largest(Vector value) { return joined(value, maximum); }
 
 constexpr int64_t vectors(int64_t count) { return (count + LANES - 1) / LANES; }
 
-// So many zeros, of which the first begins a line of the cache: whole vectors from there on never lie across two.
+// So many numbers, zeros unless they are going to be set, of which the first begins a line of the cache: whole vectors from
+// there on never lie across two.
 class Aligned {
  public:
-  explicit Aligned(int64_t size = 0) : lines_((size * sizeof(float) + sizeof(Line) - 1) / sizeof(Line), Line{}) {}
+  explicit Aligned(int64_t size = 0, bool zeros = true) : lines_((size * sizeof(float) + sizeof(Line) - 1) / sizeof(Line)) {
+    if (zeros) std::fill_n(data(), this->size(), 0.0f);
+  }
 
   float* data() { return lines_.empty() ? nullptr : lines_.data()->numbers; }
   const float* data() const { return const_cast<Aligned*>(this)->data(); }
@@ -108,6 +112,7 @@ class Aligned {
  private:
   struct alignas(64) Line {
     float numbers[16];
+    Line() {}  // nothing is set
   };
   std::vector<Line> lines_;
 };

@@ -13,12 +13,10 @@
 
 #include "scratch.h"
 #include "spots.h"
-#include "tiles.h"
 
 namespace lamina {
 namespace {
 
-constexpr int SPOTS = 16;      // of a tile of 4 by 4
 constexpr int64_t TASKS = 16;  // that a convolution is cut into for each thread
 constexpr int AHEAD = 8;       // how many columns before it is needed a picture is fetched from far memory
 // How many tiles are worked on at once, so that they stay near: of a convolution, where the weights of a spot are so many that a
@@ -325,71 +323,49 @@ void spread(const Tiling& tiling, Undo gradient, const Corner& first, int64_t co
 }
 
 // The transformed kernel.
-Spots transformed(const Geometry& g, const float* kernel) {
-  Spots all(SPOTS, g.channels, g.filters);
+Spots transformed(ffi::ThreadPool& pool, const Geometry& g, const float* kernel) {
+  Spots all(g.channels, g.filters);
   int64_t size = g.channels * g.filters;
-  for (int64_t c = 0; c < g.channels; c++)
+  auto row = [&](int64_t c) {
     for (int64_t k = 0; k < g.filters; k += LANES) {
       Vector in[9], out[SPOTS];
       for (int tap = 0; tap < 9; tap++) in[tap] = load(kernel + tap * size + c * g.filters + k, g.filters - k);
       transform_kernel(in, out);
       for (int spot = 0; spot < SPOTS; spot++) store(all[spot] + c * all.step + k, out[spot]);
     }
+  };
+  parallel_for(pool, g.channels, row, Spots::threads_for(SPOTS * size));
   return all;
 }
 
 // The same of the kernel turned round, from filters to channels.
-Spots turned(const Spots& weights) {
+Spots turned(ffi::ThreadPool& pool, const Spots& weights) {
   static constexpr int TURNED[] = {3, 1, 2, 0};  // turning a kernel round exchanges the ends of what G makes of it
-  return weights.transposed([](int64_t spot) { return TURNED[spot / 4] * 4 + TURNED[spot % 4]; });
+  return weights.transposed(pool, [](int64_t spot) { return TURNED[spot / 4] * 4 + TURNED[spot % 4]; });
 }
 
-// Sums for the gradient of a kernel and of a bias, in parts that are added up at the end.
-struct KernelTotals {
-  int64_t parts, channels, filters;
-  std::vector<Spots> totals;
-  std::vector<Aligned> biases;
-
-  KernelTotals(const Tiling& t, int64_t parts)
-      : parts(parts), channels(t.channels), filters(t.filters), totals(parts, Spots(SPOTS, t.channels, t.filters)),
-        biases(parts, Aligned(t.breadth)) {}
-
-  // What the tiles [first, last) add to a part, in `space`.
-  void add(int64_t part, const Tiling& t, Pictures<const float> outer, const Undo& gradient, int64_t first, int64_t last,
-           float* space) {
-    float *seen = space, *given = space + SPOTS * t.seen_step;
-    for (; first < last; first += t.at_once) {
-      int64_t count = std::min(t.at_once, last - first);
-      Corner tile(t, first);
-      gather(t, outer, tile, count, seen);
-      gradient.result ? spread<true>(t, gradient, tile, count, given, biases[part].data())
-                      : spread<false>(t, gradient, tile, count, given, biases[part].data());
-      for (int spot = 0; spot < SPOTS; spot++)
-        multiply<Contiguous::COLUMNS>({seen + spot * t.seen_step, t.depth}, {given + spot * t.made_step, t.breadth},
-                                      t.channels, count, t.breadth / LANES, {totals[part][spot], t.breadth}, true);
-    }
+// What the tiles [first, last) add to a part of the gradient of a kernel, in `space`.
+void add_tiles(KernelTotals& totals, int64_t part, const Tiling& t, Pictures<const float> outer, const Undo& gradient,
+               int64_t first, int64_t last, float* space) {
+  float *seen = space, *given = space + SPOTS * t.seen_step, *bias = totals.bias(part);
+  for (; first < last; first += t.at_once) {
+    int64_t count = std::min(t.at_once, last - first);
+    Corner tile(t, first);
+    gather(t, outer, tile, count, seen);
+    gradient.result ? spread<true>(t, gradient, tile, count, given, bias)
+                    : spread<false>(t, gradient, tile, count, given, bias);
+    totals.add(part, {seen, t.depth}, t.seen_step, {given, t.breadth}, t.made_step, [&](int) { return count; });
   }
+}
 
-  void finish(ffi::ThreadPool& pool, float* kernel, float* bias) {
-    parallel_for(pool, channels, [&](int64_t c) {
-      for (int64_t k = 0; k < filters; k += LANES) {
-        Vector in[SPOTS], out[9];
-        for (int spot = 0; spot < SPOTS; spot++) {
-          int64_t at = c * totals[0].step + k;
-          in[spot] = load(totals[0][spot] + at);
-          for (int64_t part = 1; part < parts; part++) in[spot] += load(totals[part][spot] + at);
-        }
-        transform_total(in, out);
-        for (int tap = 0; tap < 9; tap++) store(kernel + (tap * channels + c) * filters + k, out[tap], filters - k);
-      }
-    });
-    if (bias)
-      for (int64_t k = 0; k < filters; k++) {
-        bias[k] = biases[0][k];
-        for (int64_t part = 1; part < parts; part++) bias[k] += biases[part][k];
-      }
-  }
-};
+// The gradients of the kernel and of the bias.
+void finish_kernel(ffi::ThreadPool& pool, KernelTotals& totals, const Geometry& g, float* kernel, float* bias) {
+  totals.finish(pool, bias, [&](int64_t c, int64_t k, const Vector(&sums)[SPOTS]) {
+    Vector out[9];
+    transform_total(sums, out);
+    for (int tap = 0; tap < 9; tap++) store(kernel + (tap * g.channels + c) * g.filters + k, out[tap], g.filters - k);
+  });
+}
 
 }  // namespace
 
@@ -400,24 +376,26 @@ bool suits_winograd(const Geometry& g) {
 
 void winograd_forward(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, const float* kernel,
                       Finish finish, float* inner) {
-  convolve(pool, forward_tiling(g, pool.num_threads()), outer, transformed(g, kernel), finish, inner);
+  convolve(pool, forward_tiling(g, pool.num_threads()), outer, transformed(pool, g, kernel), finish, inner);
 }
 
 void winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                     Pictures<float> outer) {
-  convolve(pool, forward_tiling(g.turned(), pool.num_threads()), gradient, turned(transformed(g, kernel)), finish, outer);
+  Spots weights = turned(pool, transformed(pool, g, kernel));
+  convolve(pool, forward_tiling(g.turned(), pool.num_threads()), gradient, weights, finish, outer);
 }
 
 void winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, Pictures<const float> outer, Undo gradient, float* kernel,
                      float* bias) {
   Tiling t(g, KERNEL_TILES);
-  KernelTotals totals(t, std::min(PARTS, g.batch));
-  parallel_for(pool, totals.parts, [&](int64_t part) {
+  KernelTotals totals(std::min(PARTS, g.batch), g.channels, g.filters);
+  int64_t parts = totals.parts();
+  parallel_for(pool, parts, [&](int64_t part) {
     Scratch scratch(t.space());
-    totals.add(part, t, outer, gradient, share(t.tiles(), part, totals.parts), share(t.tiles(), part + 1, totals.parts),
-               scratch.take(t.space()));
+    add_tiles(totals, part, t, outer, gradient, share(t.tiles(), part, parts), share(t.tiles(), part + 1, parts),
+              scratch.take(t.space()));
   });
-  totals.finish(pool, kernel, bias);
+  finish_kernel(pool, totals, g, kernel, bias);
 }
 
 int64_t rows_at_once(const Geometry& g) { return std::max<int64_t>(2, NEAR / (g.columns * g.filters) / 2 * 2); }
@@ -425,7 +403,7 @@ int64_t rows_at_once(const Geometry& g) { return std::max<int64_t>(2, NEAR / (g.
 void winograd_by_rows(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel, Finish finish,
                       float* inner, const std::function<void(int64_t, int64_t, int64_t)>& then) {
   Tiling t = forward_tiling(g, pool.num_threads());
-  Spots weights = transformed(g, kernel);
+  Spots weights = transformed(pool, g, kernel);
   int64_t lines = g.batch * t.down, at_once = rows_at_once(g) / 2;  // of tiles
   auto place = [&](int64_t line) { return (line / t.down * g.rows + std::min(line % t.down * 2, g.rows)) * g.columns; };
   parallel_for(pool, (lines + at_once - 1) / at_once, [&](int64_t part) {
@@ -444,22 +422,23 @@ void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* o
   Geometry some = g;
   some.batch = at_once;
   Tiling back = forward_tiling(some.turned(), 1), t(some, KERNEL_TILES);
-  Spots weights = turned(transformed(g, kernel));
-  KernelTotals totals(t, std::min(2 * PARTS, g.batch));
-  parallel_for(pool, totals.parts, [&](int64_t part) {
+  Spots weights = turned(pool, transformed(pool, g, kernel));
+  KernelTotals totals(std::min(2 * PARTS, g.batch), g.channels, g.filters);
+  int64_t parts = totals.parts();
+  parallel_for(pool, parts, [&](int64_t part) {
     int64_t space = std::max(back.space(), t.space());
     Scratch scratch(at_once * size + space);
     float *given = scratch.take(at_once * size), *rest = scratch.take(space);
-    for (int64_t first = share(g.batch, part, totals.parts), last = share(g.batch, part + 1, totals.parts); first < last;
+    for (int64_t first = share(g.batch, part, parts), last = share(g.batch, part + 1, parts); first < last;
          first += at_once) {
       int64_t count = std::min(at_once, last - first), outer_size = g.height * g.width * g.channels;
       give(first, first + count, given);
-      totals.add(part, t, outer + first * outer_size, Undo(given), 0, count * t.down * t.across, rest);
+      add_tiles(totals, part, t, outer + first * outer_size, Undo(given), 0, count * t.down * t.across, rest);
       convolve(back, Undo(given), weights, {}, Pictures<float>(outer_gradient + first * outer_size), 0,
                count * back.down * back.across, rest);
     }
   });
-  totals.finish(pool, kernel_gradient, bias);
+  finish_kernel(pool, totals, g, kernel_gradient, bias);
 }
 
 }  // namespace lamina

@@ -31,7 +31,7 @@ void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* o
                         float* kernel_gradient, float* bias);
 
 // The same for kernels of 4 by 4 and steps of 2, as four convolutions with kernels of 2 by 2 and steps of 1, one for each phase
-// of the picture, by F(2x2, 2x2): 9 multiplications instead of 16 (winograd_strided.cc).
+// of the picture, by F(3x3, 2x2): 16 multiplications for 9 results instead of 36 (winograd_strided.cc).
 bool suits_strided_winograd(const Geometry& g);
 
 void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,

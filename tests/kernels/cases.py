@@ -22,6 +22,7 @@ TILED = geometry((1, 1), ((4, 1), (0, 2)), (1, 1))
 FAR = geometry((1, 1), ((1, 0), (5, 3)), (1, 1))
 STRIDED = geometry((2, 2), ((1, 1), (1, 2)), (1, 1))
 UNEVEN = geometry((2, 2), ((3, 0), (2, 2)), (1, 1))
+BARE = geometry((2, 2), ((0, 0), (0, 0)), (1, 1))
 BIG = geometry((1, 1), ((5, 2), (0, 4)), (2, 3))
 JOINED = {"pads": ((2, 1), (0, 0)), "looped": False}
 LINE = geometry((2,), ((2, 1),), (3,))
@@ -43,6 +44,7 @@ CASES = [
     (convolutions.CONVOLUTION, BIG | {"slope": 0.2}, [(2, 9, 11, 8), (4, 3, 8, 2), (2,)]),
     (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(3, 9, 12, 32), (4, 4, 32, 16), (16,)]),
     (convolutions.CONVOLUTION, UNEVEN | {"slope": 1.0}, [(5, 8, 7, 16), (4, 4, 16, 48), (0,)]),
+    (convolutions.CONVOLUTION, BARE | {"slope": 0.2}, [(1, 16, 21, 16), (4, 4, 16, 16), (16,)]),
     (convolutions.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 0.0}, [(5, 6, 5, 19), (2, 3, 1, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 1.0}, [(2, 6, 5, 19), (2, 3, 1, 19), (0,)]),
@@ -60,6 +62,11 @@ CASES = [
         convolutions.OUTER,
         UNEVEN | {"lengths": (9, 7), "undone": 1.0, "slope": 1.0},
         [(2, 5, 4, 16), (0,), (4, 4, 16, 16), (0,)],
+    ),
+    (
+        convolutions.OUTER,  # one picture, for which threads share its rows
+        BARE | {"lengths": (27, 12), "undone": 0.3, "slope": 0.2},
+        [(1, 12, 5, 32), (1, 12, 5, 32), (4, 4, 16, 32), (16,)],
     ),
     (
         convolutions.OUTER,
