@@ -281,10 +281,10 @@ ffi::Error half_attention_backward(ffi::ThreadPool pool, Halves query, Halves ke
 using F32 = ffi::Buffer<ffi::F32>;
 #define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale")
 
-LAMINA_HANDLER_IF(has_tiles(), half_attention, half_attention,
+LAMINA_HANDLER_IF(has_half_products(), half_attention, half_attention,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Ret<Halves>()
                       .Ret<F32>().SETTINGS);
-LAMINA_HANDLER_IF(has_tiles(), half_attention_backward, half_attention_backward,
+LAMINA_HANDLER_IF(has_half_products(), half_attention_backward, half_attention_backward,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Arg<Halves>()
                       .Arg<F32>().Arg<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().SETTINGS);
 

@@ -133,14 +133,14 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
   return ffi::Error::Success();
 }
 
-LAMINA_HANDLER_IF(has_tiles(), half_dense, half_dense,
+LAMINA_HANDLER_IF(has_half_products(), half_dense, half_dense,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Attr<float>("slope"));
-LAMINA_HANDLER_IF(has_tiles(), half_dense_transposed, half_dense_transposed,
+LAMINA_HANDLER_IF(has_half_products(), half_dense_transposed, half_dense_transposed,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Ret<Halves>());
-LAMINA_HANDLER_IF(has_tiles(), half_dense_gelu, half_dense_gelu,
+LAMINA_HANDLER_IF(has_half_products(), half_dense_gelu, half_dense_gelu,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>());
-LAMINA_HANDLER_IF(has_tiles(), half_dense_gradient, half_dense_gradient,
+LAMINA_HANDLER_IF(has_half_products(), half_dense_gradient, half_dense_gradient,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("gelu"));
 

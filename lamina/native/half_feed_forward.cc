@@ -143,10 +143,10 @@ ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves ker
   return ffi::Error::Success();
 }
 
-LAMINA_HANDLER_IF(has_tiles(), half_feed_forward, half_feed_forward,
+LAMINA_HANDLER_IF(has_half_products(), half_feed_forward, half_feed_forward,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
                       .Arg<Halves>().Ret<Halves>().Ret<Halves>());
-LAMINA_HANDLER_IF(has_tiles(), half_feed_forward_gradient, half_feed_forward_gradient,
+LAMINA_HANDLER_IF(has_half_products(), half_feed_forward_gradient, half_feed_forward_gradient,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
                       .Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>());
 

@@ -419,12 +419,12 @@ auto bind_backward() {
       .Ret<Halves>().Ret<Halves>().Attr<bool>("go_backwards");
 }
 
-LAMINA_HANDLER_IF(has_tiles(), half_simple_rnn_forward, forward<SimpleCell>, bind_forward());
-LAMINA_HANDLER_IF(has_tiles(), half_lstm_forward, forward<LstmCell>, bind_forward());
-LAMINA_HANDLER_IF(has_tiles(), half_gru_forward, forward<GruCell>, bind_forward());
-LAMINA_HANDLER_IF(has_tiles(), half_simple_rnn_backward, backward<SimpleCell>, bind_backward());
-LAMINA_HANDLER_IF(has_tiles(), half_lstm_backward, backward<LstmCell>, bind_backward());
-LAMINA_HANDLER_IF(has_tiles(), half_gru_backward, backward<GruCell>, bind_backward());
+LAMINA_HANDLER_IF(has_half_products(), half_simple_rnn_forward, forward<SimpleCell>, bind_forward());
+LAMINA_HANDLER_IF(has_half_products(), half_lstm_forward, forward<LstmCell>, bind_forward());
+LAMINA_HANDLER_IF(has_half_products(), half_gru_forward, forward<GruCell>, bind_forward());
+LAMINA_HANDLER_IF(has_half_products(), half_simple_rnn_backward, backward<SimpleCell>, bind_backward());
+LAMINA_HANDLER_IF(has_half_products(), half_lstm_backward, backward<LstmCell>, bind_backward());
+LAMINA_HANDLER_IF(has_half_products(), half_gru_backward, backward<GruCell>, bind_backward());
 
 }  // namespace
 }  // namespace lamina

@@ -1,5 +1,6 @@
-// Products of matrices of bfloat16 by the processor's products of whole tiles (AMX); what is summed up is float32. There where
-// LAMINA_HAS_TILES is defined; to be offered only where the processor has them, and the system lets this process use them.
+// Products of matrices of bfloat16 by the processor's products of whole tiles (AMX), or of vectors of pairs (AVX512-BF16), by
+// the same layout; what is summed up is float32. There where LAMINA_HAS_TILES is defined; to be offered only where the processor has
+// them, and for tiles the system lets this process use them.
 #pragma once
 
 #if defined(LAMINA_TILES) && defined(__AVX512F__) && defined(__linux__)
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "half.h"
 #include "scratch.h"
@@ -22,19 +24,60 @@ namespace lamina {
 constexpr int64_t SIDE = 32, TILE = 16 * 32;
 inline int64_t blocks(int64_t count) { return (count + SIDE - 1) / SIDE; }
 
-inline bool has_tiles() {
-  unsigned a, b, c, d;
-  constexpr unsigned HALVES = 1 << 22, TILES = 1 << 24, ROUNDING = 1 << 5;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & HALVES) || !(d & TILES)) return false;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & ROUNDING)) return false;
-  constexpr long ASK = 0x1023, TILE_DATA = 18;  // Linux lets a process use tiles once it has asked
-  return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+enum class HalfProducts { NONE, PAIRS, TILES };
+
+inline HalfProducts half_products() {
+  static const HalfProducts found = [] {
+    unsigned a, b, c, d;
+    constexpr unsigned HALVES = 1 << 22, TILES = 1 << 24, PAIRS = 1 << 5;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & PAIRS)) return HalfProducts::NONE;
+    __get_cpuid_count(7, 0, &a, &b, &c, &d);
+    constexpr long ASK = 0x1023, TILE_DATA = 18;  // Linux lets a process use tiles once it has asked
+    bool tiles = (d & HALVES) && (d & TILES) && syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+    return tiles ? HalfProducts::TILES : HalfProducts::PAIRS;
+  }();
+  return found;
+}
+inline bool has_tiles() { return half_products() == HalfProducts::TILES; }
+inline bool has_half_products() { return half_products() != HalfProducts::NONE; }
+
+// How many rows of sums, of two vectors each, stay in registers.
+constexpr int HIGHEST_PAIRS = 12;
+
+// What Tiles::multiply does, of ROWS rows, by products of pairs.
+template <int ROWS>
+void multiply_pairs(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step,
+                    bool add) {
+  using Pairs __attribute__((may_alias)) = const int32_t;  // two neighbours of a row
+  Vector total[ROWS][2];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++)
+    for (int j = 0; j < 2; j++) total[i][j] = add ? load(sums + i * sums_step + j * LANES) : Vector{};
+  for (int64_t k = 0; k < depth; k++, left += SIDE, right += 2 * TILE)
+    for (int64_t pair = 0; pair < SIDE; pair += 2) {
+      __m512i first = _mm512_loadu_si512(right + pair * LANES), second = _mm512_loadu_si512(right + TILE + pair * LANES);
+#pragma GCC unroll 16
+      for (int i = 0; i < ROWS; i++) {
+        __m512i both = _mm512_set1_epi32(*reinterpret_cast<const Pairs*>(left + i * step + pair));
+        asm("vdpbf16ps %2, %1, %0" : "+v"(total[i][0]) : "v"(both), "v"(first));
+        asm("vdpbf16ps %2, %1, %0" : "+v"(total[i][1]) : "v"(both), "v"(second));
+      }
+    }
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++)
+    for (int j = 0; j < 2; j++) store(sums + i * sums_step + j * LANES, total[i][j]);
+}
+
+template <int... ROWS>
+constexpr auto pairs_by_rows(std::integer_sequence<int, ROWS...>) {
+  return std::array{multiply_pairs<ROWS + 1>...};
 }
 
 // The tiles of this thread, as long as this lives: all of 16 rows of 64 bytes, or the left ones and those of sums of fewer rows.
 class Tiles {
  public:
   explicit Tiles(int64_t rows = LANES) : rows_(rows) {
+    if (!has_tiles()) return;
     struct alignas(64) {
       uint8_t palette = 1, start = 0, reserved[14] = {};
       uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -43,13 +86,16 @@ class Tiles {
     std::fill_n(shape.rows, 6, static_cast<uint8_t>(rows));
     asm volatile("ldtilecfg %0" ::"m"(shape));
   }
-  ~Tiles() { asm volatile("tilerelease"); }
+  ~Tiles() {
+    if (has_tiles()) asm volatile("tilerelease");
+  }
   Tiles(const Tiles&) = delete;
 
   // The sums of a block, (2 rows, SIDE): those rows, `step` apart, times a panel of the right matrix, of so many blocks of depth.
   // What is there already stays part of them, if they are to `add`.
   void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step = SIDE,
                 bool add = false) const {
+    if (!has_tiles()) return multiply_rows(left, step, right, depth, sums, sums_step, add);
     int64_t bytes = step * sizeof(Half), line = 64, row = sums_step * sizeof(float);
     float* below = sums + rows_ * sums_step;
     if (add)
@@ -75,6 +121,16 @@ class Tiles {
   }
 
  private:
+  void multiply_rows(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step,
+                     bool add) const {
+    static constexpr auto BY_ROWS = pairs_by_rows(std::make_integer_sequence<int, HIGHEST_PAIRS>());
+    int64_t rows = 2 * rows_, parts = (rows + HIGHEST_PAIRS - 1) / HIGHEST_PAIRS;
+    for (int64_t part = 0; part < parts; part++) {
+      int64_t first = share(rows, part, parts), count = share(rows, part + 1, parts) - first;
+      BY_ROWS[count - 1](left + first * step, step, right, depth, sums + first * sums_step, sums_step, add);
+    }
+  }
+
   int64_t rows_;
 };
 

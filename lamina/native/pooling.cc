@@ -170,10 +170,10 @@ LAMINA_HANDLER(average_pool, average_pool<ffi::F32>, ONE_FROM_ONE(ffi::F32));
 LAMINA_HANDLER(average_pool_gradient, average_pool_gradient<ffi::F32>, ONE_FROM_ONE(ffi::F32));
 
 #if defined(LAMINA_HAS_TILES)  // where convolutions give and take such numbers
-LAMINA_HANDLER_IF(has_tiles(), half_max_pool, max_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
-LAMINA_HANDLER_IF(has_tiles(), half_max_pool_gradient, max_pool_gradient<ffi::BF16>, ONE_FROM_THREE(ffi::BF16));
-LAMINA_HANDLER_IF(has_tiles(), half_average_pool, average_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
-LAMINA_HANDLER_IF(has_tiles(), half_average_pool_gradient, average_pool_gradient<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+LAMINA_HANDLER_IF(has_half_products(), half_max_pool, max_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+LAMINA_HANDLER_IF(has_half_products(), half_max_pool_gradient, max_pool_gradient<ffi::BF16>, ONE_FROM_THREE(ffi::BF16));
+LAMINA_HANDLER_IF(has_half_products(), half_average_pool, average_pool<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
+LAMINA_HANDLER_IF(has_half_products(), half_average_pool_gradient, average_pool_gradient<ffi::BF16>, ONE_FROM_ONE(ffi::BF16));
 #endif
 
 }  // namespace

@@ -159,7 +159,7 @@ HALF_CASES = {
     "many": ((1, 290, 330, 6, 2, 70, 100), {}),
 }
 TILES = pytest.mark.skipif(
-    "half_attention" not in native.load().names, reason="this processor has no products of tiles"
+    "half_attention" not in native.load().names, reason="this processor has no products of halves"
 )
 
 

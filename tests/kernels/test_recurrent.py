@@ -222,7 +222,7 @@ HALF_CASES = {
     "rows of a table": ((70, 20, 20, 33), {"rows": 90, "mask": True}),
 }
 TILES = pytest.mark.skipif(
-    "half_lstm_forward" not in native.load().names, reason="this processor has no products of tiles"
+    "half_lstm_forward" not in native.load().names, reason="this processor has no products of halves"
 )
 # What rounding once can change, of a number, and 0.4 of it in the root mean square. Of states little more than that is seen,
 # as what is added up is not rounded; gradients come from gates that were rounded, and are rounded again in each step.
