@@ -1,5 +1,5 @@
-// Convolutions whose numbers are bfloat16, by products of tiles; for what they are see convolution.cc, and for what the tiles
-// read, half_pictures.h.
+// Convolutions whose numbers are bfloat16, by products of tiles or of pairs; for what they are see convolution.cc, and for what
+// the products read, half_pictures.h.
 
 #include "half_pictures.h"
 
@@ -20,45 +20,47 @@ void load_tile(const void* from, int64_t bytes) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(bytes), "i"(TO) : "memory");
 }
 
-// Sums in HIGH by WIDE tiles of this thread.
+// Sums of up to SIDE rows and columns that belong to memory, (SIDE, SIDE), in HIGH by WIDE tiles of this thread.
 template <int HIGH, int WIDE>
-struct Sums {
+struct TileSums {
   static constexpr int64_t ROW = SIDE * sizeof(float);
+  float* memory;
 
-  static void clear() {
+  void clear() const {
     asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::);
   }
 
-  static void load(const float* from) {
-    load_tile<0>(from, ROW);
-    if (WIDE > 1) load_tile<1>(from + LANES, ROW);
-    if (HIGH > 1) load_tile<2>(from + LANES * SIDE, ROW);
-    if (WIDE > 1 && HIGH > 1) load_tile<3>(from + LANES * SIDE + LANES, ROW);
+  void load() const {
+    load_tile<0>(memory, ROW);
+    if (WIDE > 1) load_tile<1>(memory + LANES, ROW);
+    if (HIGH > 1) load_tile<2>(memory + LANES * SIDE, ROW);
+    if (WIDE > 1 && HIGH > 1) load_tile<3>(memory + LANES * SIDE + LANES, ROW);
   }
 
-  static void store(float* to) {
-    store_tile<0>(to);
-    if (WIDE > 1) store_tile<1>(to + LANES);
-    if (HIGH > 1) store_tile<2>(to + LANES * SIDE);
-    if (WIDE > 1 && HIGH > 1) store_tile<3>(to + LANES * SIDE + LANES);
+  void store() const {
+    store_tile<0>(memory);
+    if (WIDE > 1) store_tile<1>(memory + LANES);
+    if (HIGH > 1) store_tile<2>(memory + LANES * SIDE);
+    if (WIDE > 1 && HIGH > 1) store_tile<3>(memory + LANES * SIDE + LANES);
   }
 
-  // Adds a block of depth: rows of the left factor and rows of pairs of the right one are so many numbers apart, and the second
-  // tile of the right one is `beside` from the first.
-  static void add(const Half* left, int64_t left_step, const Half* right, int64_t right_step, int64_t beside) {
-    int64_t left_bytes = left_step * sizeof(Half), right_bytes = right_step * sizeof(Half);
-    load_tile<4>(left, left_bytes);
-    load_tile<6>(right, right_bytes);
-    asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0" ::);
-    if (WIDE > 1) {
-      load_tile<7>(right + beside, right_bytes);
-      asm volatile("tdpbf16ps %%tmm7, %%tmm4, %%tmm1" ::);
+  // Adds the product of so much depth.
+  void add(const Half* left, const Half* right, const Steps& steps, int64_t depth) const {
+    int64_t left_bytes = steps.left * sizeof(Half), right_bytes = steps.right * sizeof(Half);
+    for (; depth > 0; depth -= SIDE, left += SIDE, right += steps.next) {
+      load_tile<4>(left, left_bytes);
+      load_tile<6>(right, right_bytes);
+      asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0" ::);
+      if (WIDE > 1) {
+        load_tile<7>(right + steps.beside, right_bytes);
+        asm volatile("tdpbf16ps %%tmm7, %%tmm4, %%tmm1" ::);
+      }
+      if (HIGH > 1) {
+        load_tile<5>(left + LANES * steps.left, left_bytes);
+        asm volatile("tdpbf16ps %%tmm6, %%tmm5, %%tmm2" ::);
+      }
+      if (HIGH > 1 && WIDE > 1) asm volatile("tdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);
     }
-    if (HIGH > 1) {
-      load_tile<5>(left + LANES * left_step, left_bytes);
-      asm volatile("tdpbf16ps %%tmm6, %%tmm5, %%tmm2" ::);
-    }
-    if (HIGH > 1 && WIDE > 1) asm volatile("tdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);
   }
 
  private:
@@ -68,13 +70,34 @@ struct Sums {
   }
 };
 
-// Calls body with sums of as many tiles as it takes for so many rows and columns.
+// The same without tiles: sums of so many rows stay in memory from one product to the next.
+template <int WIDE>
+struct PairSums {
+  float* memory;
+  int64_t rows;
+  bool begun = true;
+
+  void clear() { begun = false; }
+  void load() const {}
+  void store() const {
+    if (!begun) std::fill(memory, memory + rows * SIDE, 0.0f);
+  }
+  void add(const Half* left, const Half* right, const Steps& steps, int64_t depth) {
+    multiply_rows<WIDE>(rows, left, right, steps, depth, memory, SIDE, begun);
+    begun = true;
+  }
+};
+
+// Calls body with sums in this memory that suit so many rows and columns, SIDE at most of either.
 template <typename Body>
-void with_sums(int64_t rows, int64_t columns, const Body& body) {
-  if (rows > LANES)
-    columns > LANES ? body(Sums<2, 2>()) : body(Sums<2, 1>());
+void with_sums(float* memory, int64_t rows, int64_t columns, const Body& body) {
+  bool high = rows > LANES, wide = columns > LANES;
+  if (!has_tiles())
+    wide ? body(PairSums<2>{memory, std::min(rows, SIDE)}) : body(PairSums<1>{memory, std::min(rows, SIDE)});
+  else if (high)
+    wide ? body(TileSums<2, 2>{memory}) : body(TileSums<2, 1>{memory});
   else
-    columns > LANES ? body(Sums<1, 2>()) : body(Sums<1, 1>());
+    wide ? body(TileSums<1, 2>{memory}) : body(TileSums<1, 1>{memory});
 }
 
 // What is written: pictures, of which each place gets a bias and an activation.
@@ -152,15 +175,12 @@ struct Part {
       Channels first(result, channel), second(result, channel + LANES);
       for (int64_t place = 0; place < places; place += SIDE) {
         alignas(64) float sums[SIDE * SIDE];
-        with_sums(places - place, result.channels - channel, [&](auto tiles) {
-          tiles.clear();
-          for (int64_t tap = 0; tap < down.taps; tap++) {
-            const Half* left = written + slots.at(tap * down.spacing) * row_size + place * entries.size;
-            const Half* right = block(panel, tap);
-            for (int64_t k = 0; k < depth(); k++, left += SIDE, right += 2 * TILE)
-              tiles.add(left, entries.size, right, 2 * LANES, TILE);
-          }
-          tiles.store(sums);
+        with_sums(sums, places - place, result.channels - channel, [&](auto total) {
+          total.clear();
+          for (int64_t tap = 0; tap < down.taps; tap++)
+            total.add(written + slots.at(tap * down.spacing) * row_size + place * entries.size, block(panel, tap),
+                      {entries.size, 2 * LANES, TILE, 2 * TILE}, entries.filled);
+          total.store();
         });
         for (int64_t i = 0; i < std::min(SIDE, places - place); i++) {
           first.write(at, load(sums + i * SIDE));
@@ -286,24 +306,22 @@ void backward_kernel(ffi::ThreadPool& pool, const Geometry& g, const Picture& ou
         prepare((unit + i) / bands, share(g.rows, (unit + i) % bands, bands), share(g.rows, (unit + i) % bands + 1, bands),
                 seen + i * seen_size, given + i * given_size);
       float* sums = total;
-      // adds the product with so many columns, whose pictures and blocks of depth are so far apart
-      auto add = [&](int64_t n, int64_t columns, const Half* right, int64_t next_picture, int64_t next_block, int64_t row) {
-        with_sums(g.filters - n, columns, [&](auto tiles) {
-          tiles.load(sums);
-          for (int64_t i = 0; i < count; i++) {
-            const Half *left = given + i * given_size + n * step, *from = right + i * next_picture;
-            for (int64_t k = 0; k < depth; k++, left += SIDE, from += next_block) tiles.add(left, step, from, row, SIDE);
-          }
-          tiles.store(sums);
+      // adds the product with so many columns, whose pictures, rows and blocks of depth are so far apart
+      auto add = [&](int64_t n, int64_t columns, const Half* right, int64_t next_picture, int64_t row, int64_t next_block) {
+        with_sums(sums, g.filters - n, columns, [&](auto total) {
+          total.load();
+          for (int64_t i = 0; i < count; i++)
+            total.add(given + i * given_size + n * step, right + i * next_picture, {step, row, SIDE, next_block}, depth * SIDE);
+          total.store();
         });
         sums += SIDE * SIDE;
       };
       for (int64_t tap = 0; tap < rows.taps; tap++)
         for (int64_t n = 0; n < g.filters; n += SIDE)
           for (int64_t e = 0; e < entries.size; e += SIDE)
-            add(n, entries.filled - e, seen + slots.at(tap * rows.spacing) * row_size + 2 * e, seen_size, SIDE * entries.size,
-                2 * entries.size);
-      for (int64_t n = 0; n < g.filters; n += SIDE) add(n, 1, ones.data(), 0, 0, SIDE);
+            add(n, entries.filled - e, seen + slots.at(tap * rows.spacing) * row_size + 2 * e, seen_size,
+                2 * entries.size, SIDE * entries.size);
+      for (int64_t n = 0; n < g.filters; n += SIDE) add(n, 1, ones.data(), 0, SIDE, 0);
     }
   };
   auto join = [&](int64_t block) {
@@ -396,24 +414,24 @@ ffi::Error half_joined_convolution_kernel(ffi::ThreadPool pool, Halves first, Ha
 
 #define GEOMETRY Attr<Integers>("strides").Attr<Integers>("pads").Attr<Integers>("dilation").Attr<int64_t>("groups")
 
-LAMINA_HANDLER_IF(has_tiles(), half_convolution, half_convolution,
+LAMINA_HANDLER_IF(has_half_products(), half_convolution, half_convolution,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("slope"));
-LAMINA_HANDLER_IF(has_tiles(), half_convolution_outer, half_convolution_outer,
+LAMINA_HANDLER_IF(has_half_products(), half_convolution_outer, half_convolution_outer,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
                       .Arg<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("undone").Attr<float>("slope"));
-LAMINA_HANDLER_IF(has_tiles(), half_convolution_kernel, half_convolution_kernel,
+LAMINA_HANDLER_IF(has_half_products(), half_convolution_kernel, half_convolution_kernel,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>()
                       .Arg<Halves>().Ret<Halves>().Ret<Halves>().GEOMETRY
                       .Attr<float>("undone"));
-LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution, half_joined_convolution,
+LAMINA_HANDLER_IF(has_half_products(), half_joined_convolution, half_joined_convolution,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Attr<Integers>("pads").Attr<float>("slope"));
-LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_outer, half_joined_convolution_outer,
+LAMINA_HANDLER_IF(has_half_products(), half_joined_convolution_outer, half_joined_convolution_outer,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>()
                       .Attr<Integers>("pads").Attr<float>("undone"));
-LAMINA_HANDLER_IF(has_tiles(), half_joined_convolution_kernel, half_joined_convolution_kernel,
+LAMINA_HANDLER_IF(has_half_products(), half_joined_convolution_kernel, half_joined_convolution_kernel,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
                       .Ret<Halves>().Attr<Integers>("pads").Attr<float>("undone"));
 

@@ -41,36 +41,57 @@ inline HalfProducts half_products() {
 inline bool has_tiles() { return half_products() == HalfProducts::TILES; }
 inline bool has_half_products() { return half_products() != HalfProducts::NONE; }
 
-// How many rows of sums, of two vectors each, stay in registers.
-constexpr int HIGHEST_PAIRS = 12;
+// How far apart are, in numbers: rows of a left factor; rows of pairs of a right one, its second tile, and its next block of depth.
+struct Steps {
+  int64_t left, right, beside, next;
+};
 
-// What Tiles::multiply does, of ROWS rows, by products of pairs.
-template <int ROWS>
-void multiply_pairs(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step,
+// Adds to ROWS rows of WIDE vectors of sums the product of so much depth, by pairs; sums that are not to be added to begin at 0.
+template <int ROWS, int WIDE>
+void multiply_pairs(const Half* left, const Half* right, const Steps& steps, int64_t depth, float* sums, int64_t sums_step,
                     bool add) {
   using Pairs __attribute__((may_alias)) = const int32_t;  // two neighbours of a row
-  Vector total[ROWS][2];
+  Vector total[ROWS][WIDE];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
-    for (int j = 0; j < 2; j++) total[i][j] = add ? load(sums + i * sums_step + j * LANES) : Vector{};
-  for (int64_t k = 0; k < depth; k++, left += SIDE, right += 2 * TILE)
-    for (int64_t pair = 0; pair < SIDE; pair += 2) {
-      __m512i first = _mm512_loadu_si512(right + pair * LANES), second = _mm512_loadu_si512(right + TILE + pair * LANES);
+    for (int j = 0; j < WIDE; j++) total[i][j] = add ? load(sums + i * sums_step + j * LANES) : Vector{};
+  for (int64_t k = 0; k < depth; k += SIDE, left += SIDE, right += steps.next) {
+    const Half* row = right;
+    for (int64_t pair = 0; pair < std::min(SIDE, depth - k); pair += 2, row += steps.right) {
+      __m512i first = _mm512_loadu_si512(row), second = WIDE > 1 ? _mm512_loadu_si512(row + steps.beside) : first;
 #pragma GCC unroll 16
       for (int i = 0; i < ROWS; i++) {
-        __m512i both = _mm512_set1_epi32(*reinterpret_cast<const Pairs*>(left + i * step + pair));
+        __m512i both = _mm512_set1_epi32(*reinterpret_cast<const Pairs*>(left + i * steps.left + pair));
         asm("vdpbf16ps %2, %1, %0" : "+v"(total[i][0]) : "v"(both), "v"(first));
-        asm("vdpbf16ps %2, %1, %0" : "+v"(total[i][1]) : "v"(both), "v"(second));
+        if constexpr (WIDE > 1) asm("vdpbf16ps %2, %1, %0" : "+v"(total[i][1]) : "v"(both), "v"(second));
       }
     }
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
-    for (int j = 0; j < 2; j++) store(sums + i * sums_step + j * LANES, total[i][j]);
+    for (int j = 0; j < WIDE; j++) store(sums + i * sums_step + j * LANES, total[i][j]);
 }
 
-template <int... ROWS>
+// How many rows of one or two vectors of sums stay in registers; GCC unrolls loops over up to 16 early enough for that, and
+// only if nothing but a number counts the blocks of depth.
+constexpr int HIGHEST_PAIRS[] = {0, 16, 12};
+
+template <int WIDE, int... ROWS>
 constexpr auto pairs_by_rows(std::integer_sequence<int, ROWS...>) {
-  return std::array{multiply_pairs<ROWS + 1>...};
+  return std::array{multiply_pairs<ROWS + 1, WIDE>...};
+}
+
+// The same of any number of rows.
+template <int WIDE>
+void multiply_rows(int64_t rows, const Half* left, const Half* right, const Steps& steps, int64_t depth, float* sums,
+                   int64_t sums_step, bool add) {
+  constexpr int HIGHEST = HIGHEST_PAIRS[WIDE];
+  static constexpr auto BY_ROWS = pairs_by_rows<WIDE>(std::make_integer_sequence<int, HIGHEST>());
+  int64_t parts = (rows + HIGHEST - 1) / HIGHEST;
+  for (int64_t part = 0; part < parts; part++) {
+    int64_t first = share(rows, part, parts), count = share(rows, part + 1, parts) - first;
+    BY_ROWS[count - 1](left + first * steps.left, right, steps, depth, sums + first * sums_step, sums_step, add);
+  }
 }
 
 // The tiles of this thread, as long as this lives: all of 16 rows of 64 bytes, or the left ones and those of sums of fewer rows.
@@ -95,7 +116,8 @@ class Tiles {
   // What is there already stays part of them, if they are to `add`.
   void multiply(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step = SIDE,
                 bool add = false) const {
-    if (!has_tiles()) return multiply_rows(left, step, right, depth, sums, sums_step, add);
+    if (!has_tiles())
+      return multiply_rows<2>(2 * rows_, left, right, {step, 2 * LANES, TILE, 2 * TILE}, depth * SIDE, sums, sums_step, add);
     int64_t bytes = step * sizeof(Half), line = 64, row = sums_step * sizeof(float);
     float* below = sums + rows_ * sums_step;
     if (add)
@@ -121,16 +143,6 @@ class Tiles {
   }
 
  private:
-  void multiply_rows(const Half* left, int64_t step, const Half* right, int64_t depth, float* sums, int64_t sums_step,
-                     bool add) const {
-    static constexpr auto BY_ROWS = pairs_by_rows(std::make_integer_sequence<int, HIGHEST_PAIRS>());
-    int64_t rows = 2 * rows_, parts = (rows + HIGHEST_PAIRS - 1) / HIGHEST_PAIRS;
-    for (int64_t part = 0; part < parts; part++) {
-      int64_t first = share(rows, part, parts), count = share(rows, part + 1, parts) - first;
-      BY_ROWS[count - 1](left + first * step, step, right, depth, sums + first * sums_step, sums_step, add);
-    }
-  }
-
   int64_t rows_;
 };
 

@@ -39,7 +39,6 @@ def test_half_numbers_are_computed_in_float32_and_rounded_once(number):
         np.testing.assert_array_equal(mine, single.astype(mine.dtype))
 
 
-NO_TILES = "half_convolution" not in native.load().names
 # slopes that change no number's digits, so that gradients in front of an activation are not rounded
 HALF_CONVOLUTIONS = [
     (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(3, 13, 11, 32), (3, 3, 32, 70), (70,)]),
@@ -121,10 +120,7 @@ HALF_CONVOLUTIONS = [
         (feed_forward.FEED_FORWARD_KEEPING, {}, [(577, 64), (64, 96), (0,), (96, 64), (0,), (0,)]),
         (feed_forward.FEED_FORWARD_GRADIENT, {"back": True}, [(530, 70), (70, 130), (130, 35), (530, 130), (530, 35)]),
         (feed_forward.FEED_FORWARD_GRADIENT, {"back": False}, [(1100, 64), (64, 96), (96, 32), (1100, 96), (1100, 32)]),
-        *(
-            pytest.param(*case, marks=pytest.mark.skipif(NO_TILES, reason="this processor has no products of tiles"))
-            for case in HALF_CONVOLUTIONS
-        ),
+        *HALF_CONVOLUTIONS,
     ],
 )
 def test_half_numbers_are_multiplied_in_tiles_and_summed_up_in_float32(operation, settings, shapes):
