@@ -56,28 +56,31 @@ class KernelTotals {
   // The numbers to which a part adds the gradient of the bias.
   float* bias(int64_t part) { return biases_[part].data(); }
 
-  // Adds seen[spot]' given[spot] to a part, with lengths(spot) rows each.
-  template <typename Lengths>
-  void add(int64_t part, Rows<const float> seen, int64_t seen_apart, Rows<const float> given, int64_t given_apart,
-           Lengths lengths) {
+  // Adds seen[spot]' given[spot] to a part; sizes(spot) are how many columns of what is seen are taken, and how many rows of both.
+  template <typename Sizes>
+  void add(int64_t part, Rows<const float> seen, int64_t seen_apart, Rows<const float> given, int64_t given_apart, Sizes sizes) {
     Spots& total = totals_[part];
-    for (int spot = 0; spot < SPOTS; spot++)
+    for (int spot = 0; spot < SPOTS; spot++) {
+      auto [columns, rows] = sizes(spot);
       multiply<Contiguous::COLUMNS>({seen.values + spot * seen_apart, seen.step},
-                                    {given.values + spot * given_apart, given.step}, total.rows, lengths(spot),
-                                    total.step / LANES, {total[spot], total.step}, begun_[part]);
+                                    {given.values + spot * given_apart, given.step}, columns, rows, total.step / LANES,
+                                    {total[spot], total.step}, begun_[part]);
+    }
     begun_[part] = true;
   }
 
-  // finish(row, column, sums) is called for each vector of the sums of all spots.
-  template <typename Finish>
-  void finish(ffi::ThreadPool& pool, float* bias, Finish finish) {
+  // finish(row, column, sums) is called for each vector of the sums of all spots; row_of(spot, row) is which of a spot's rows that
+  // is, less than 0 if it has none.
+  template <typename RowOf, typename Finish>
+  void finish(ffi::ThreadPool& pool, float* bias, RowOf row_of, Finish finish) {
     Spots& first = totals_[0];
     parallel_for(pool, first.rows, [&](int64_t row) {
       for (int64_t k = 0; k < first.columns; k += LANES) {
         Vector sums[SPOTS];
         for (int spot = 0; spot < SPOTS; spot++) {
-          sums[spot] = load(first[spot] + row * first.step + k);
-          for (int64_t part = 1; part < parts(); part++) sums[spot] += load(totals_[part][spot] + row * first.step + k);
+          int64_t own = row_of(spot, row), place = own * first.step + k;
+          sums[spot] = own < 0 ? Vector{} : load(first[spot] + place);
+          for (int64_t part = 1; own >= 0 && part < parts(); part++) sums[spot] += load(totals_[part][spot] + place);
         }
         finish(row, k, sums);
       }

@@ -354,13 +354,15 @@ void add_tiles(KernelTotals& totals, int64_t part, const Tiling& t, Pictures<con
     gather(t, outer, tile, count, seen);
     gradient.result ? spread<true>(t, gradient, tile, count, given, bias)
                     : spread<false>(t, gradient, tile, count, given, bias);
-    totals.add(part, {seen, t.depth}, t.seen_step, {given, t.breadth}, t.made_step, [&](int) { return count; });
+    totals.add(part, {seen, t.depth}, t.seen_step, {given, t.breadth}, t.made_step,
+               [&](int) { return std::pair(t.channels, count); });
   }
 }
 
 // The gradients of the kernel and of the bias.
 void finish_kernel(ffi::ThreadPool& pool, KernelTotals& totals, const Geometry& g, float* kernel, float* bias) {
-  totals.finish(pool, bias, [&](int64_t c, int64_t k, const Vector(&sums)[SPOTS]) {
+  auto row_of = [](int, int64_t c) { return c; };
+  totals.finish(pool, bias, row_of, [&](int64_t c, int64_t k, const Vector(&sums)[SPOTS]) {
     Vector out[9];
     transform_total(sums, out);
     for (int tap = 0; tap < 9; tap++) store(kernel + (tap * g.channels + c) * g.filters + k, out[tap], g.filters - k);

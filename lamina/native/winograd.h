@@ -30,8 +30,9 @@ void winograd_gradients(ffi::ThreadPool& pool, const Geometry& g, const float* o
                         const std::function<void(int64_t, int64_t, float*)>& give, float* outer_gradient,
                         float* kernel_gradient, float* bias);
 
-// The same for kernels of 4 by 4 and steps of 2, as four convolutions with kernels of 2 by 2 and steps of 1, one for each phase
-// of the picture, by F(3x3, 2x2): 16 multiplications for 9 results instead of 36 (winograd_strided.cc).
+// The same for kernels of 4 by 4 and of 3 by 3 and steps of 2, as four convolutions with kernels of at most 2 by 2 and steps of 1,
+// one for each phase of the picture, by F(3x3, 2x2): for 9 results 64 multiplications instead of 144, and 49 instead of 81
+// (winograd_strided.cc).
 bool suits_strided_winograd(const Geometry& g);
 
 void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,

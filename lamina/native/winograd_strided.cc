@@ -6,13 +6,21 @@
 //       | 0  1  0 -1 |        |  0    1  |        | 0  1  1 -1 |
 //
 // y = A [(G g G') * (B d B')] A', where * is by elements: over channels and filters, products of matrices with a row for each
-// tile, one for each of the 16 spots. Two results need the first three spots only, so a picture of 7 by 7 results, which is
-// cut into 3 + 2 + 2, takes 10 by 10 products and none for results that are not there.
+// tile, one for each of the 16 spots. Two results need three spots only, the third of the four being left out, with
+//
+//   B = | 1 -1  0 |        A = | 1  1  0 |
+//       | 0  2  0 |            | 0  1  1 |
+//       | 0 -1  1 |
+//
+// so a picture of 7 by 7 results, which is cut into 3 + 2 + 2, takes 10 by 10 products and none for results that are not there.
 //
 // Of the four kernels that a kernel of 4 by 4 consists of, one for each phase, place (i, j) is its place
-// (2 i + phase / 2, 2 j + phase % 2), and so it is with the picture, counted from its padding on. Forward, the phases follow
-// each other in the rows of the matrices. Back to the input, a tile sends B' [(G g G') * (A' y A)] B to its places in every
-// phase, to which neighbours add theirs. The gradient of the kernel is G' [sum over tiles of (A' y A) * (B d B')] G.
+// (2 i + phase / 2, 2 j + phase % 2), and so it is with the picture, counted from its padding on. A kernel of 3 by 3 has a
+// single place up and down in the last two phases, and across in the second and the fourth: its weights are zero there at the
+// last spots, which do without these phases. Instead of 10 by 10 products in each phase that makes 10 by 10, 10 by 7, 7 by 10
+// and 7 by 7. Forward, the phases that a spot has follow each other in the rows of its matrices. Back to the input, a tile sends
+// B' [(G g G') * (A' y A)] B to its places in every phase, to which neighbours add theirs. The gradient of the kernel is
+// G' [sum over tiles of (A' y A) * (B d B')] G.
 
 #include "winograd.h"
 
@@ -22,7 +30,7 @@
 namespace lamina {
 namespace {
 
-constexpr int RESULTS = 9, PHASES = 4;
+constexpr int RESULTS = 9, PHASES = 4, TAPS = 4;
 // How many tiles are worked on at once: so many that weights are not read too often, and few enough to stay in the cache.
 constexpr int64_t TILES = 36, KERNEL_TILES = 72;
 
@@ -35,10 +43,31 @@ struct Cut {
   int64_t size(int64_t tile) const { return tile < large ? 3 : 2; }
 };
 
+// Whether the kernel of an even or odd phase has two places in a direction, of which the whole one has so many.
+bool has_two(int64_t size, int64_t odd) { return size - odd > 2; }
+
+// Where the channels of each phase begin in the matrices of each spot, and how many numbers a row has in all; a phase that a spot
+// does without begins nowhere.
+struct Depths {
+  static constexpr int64_t NOWHERE = -1;
+  int64_t begin[PHASES][SPOTS], of[SPOTS] = {};
+
+  explicit Depths(const Geometry& g) {
+    for (int spot = 0; spot < SPOTS; spot++)
+      for (int phase = 0; phase < PHASES; phase++) {
+        bool down = spot / 4 < 3 || has_two(g.kernel_height, phase / 2);
+        bool across = spot % 4 < 3 || has_two(g.kernel_width, phase % 2);
+        begin[phase][spot] = down && across ? of[spot] : NOWHERE;
+        of[spot] += down && across ? g.channels : 0;
+      }
+  }
+};
+
 // A convolution in tiles, of which so many are worked on at once.
 struct Tiling : Geometry {
   Cut down, across;
   int64_t depth = PHASES * channels, at_once;
+  Depths depths{*this};
   // Spots lie a little further apart than that takes, so that theirs do not all fall on the same lines of the cache.
   int64_t outer_step = at_once * depth + LANES, inner_step = at_once * filters + LANES;
 
@@ -63,7 +92,18 @@ struct Tile {
         across(number % t.across.tiles), row(t.down.begin(down)), column(t.across.begin(across)),
         height(t.down.size(down)), width(t.across.size(across)) {}
 
-  bool has(int spot) const { return spot / 4 <= height && spot % 4 <= width; }
+  bool has(int spot) const { return (height == 3 || spot / 4 != 2) && (width == 3 || spot % 4 != 2); }
+
+  // Calls body(tall, wide), which tell as constants whether the tile has three results in a direction.
+  template <typename Body>
+  void with_size(const Body& body) const {
+    using Yes = std::true_type;
+    using No = std::false_type;
+    if (height == 3)
+      width == 3 ? body(Yes(), Yes()) : body(Yes(), No());
+    else
+      width == 3 ? body(No(), Yes()) : body(No(), No());
+  }
 };
 
 // How many rows the matrix of each spot has: those of the tiles that have the spot.
@@ -80,9 +120,14 @@ template <typename Number>
 struct Places {
   Number* at[SPOTS];
 
-  template <typename Find>
-  explicit Places(Find find) {
-    for (int spot = 0; spot < SPOTS; spot++) at[spot] = find(spot);
+  // Those of a phase, of the rows of all.
+  Places of(const Depths& depths, int64_t phase) const {
+    Places places;
+    for (int spot = 0; spot < SPOTS; spot++) {
+      int64_t begin = depths.begin[phase][spot];
+      places.at[spot] = at[spot] && begin != Depths::NOWHERE ? at[spot] + begin : nullptr;
+    }
+    return places;
   }
 
   void read(int64_t number, Vector (&in)[SPOTS]) const {
@@ -99,82 +144,127 @@ struct Places {
 
 template <typename Number>
 Places<Number> rows_of(const Tile& tile, const Lengths& before, Number* matrices, int64_t matrix_step, int64_t row_step) {
-  return Places<Number>([&](int spot) {
-    return tile.has(spot) ? matrices + spot * matrix_step + before.of[spot] * row_step : nullptr;
-  });
+  Places<Number> rows;
+  for (int spot = 0; spot < SPOTS; spot++)
+    rows.at[spot] = tile.has(spot) ? matrices + spot * matrix_step + before.of[spot] * row_step : nullptr;
+  return rows;
 }
 
-// Those in one phase of the outer picture.
+// The first places of a tile, so many down and across, in one phase of the outer picture.
 template <typename Number>
-Places<Number> seen_by(const Tiling& t, const Tile& tile, int64_t phase, Number* picture) {
-  return Places<Number>([&](int spot) {
-    int64_t y = 2 * (tile.row + spot / 4) + phase / 2 - t.top, x = 2 * (tile.column + spot % 4) + phase % 2 - t.left;
-    bool there = tile.has(spot) && y >= 0 && y < t.height && x >= 0 && x < t.width;
-    return there ? picture + t.outer_at(tile.image, y, x) : nullptr;
-  });
+Places<Number> seen_by(const Tiling& t, const Tile& tile, int64_t phase, int64_t height, int64_t width, Number* picture) {
+  int64_t y = 2 * tile.row + phase / 2 - t.top, x = 2 * tile.column + phase % 2 - t.left;
+  Number* first = picture + t.outer_at(tile.image, y, x);
+  bool down[4], across[4];
+  for (int i = 0; i < 4; i++) {
+    down[i] = i < height && y + 2 * i >= 0 && y + 2 * i < t.height;
+    across[i] = i < width && x + 2 * i >= 0 && x + 2 * i < t.width;
+  }
+  Places<Number> places;
+#pragma GCC unroll 16
+  for (int place = 0; place < SPOTS; place++) {
+    int64_t further = 2 * (place / 4 * t.width + place % 4) * t.channels;
+    places.at[place] = down[place / 4] && across[place % 4] ? first + further : nullptr;
+  }
+  return places;
 }
 
-// Which place of the kernel of 4 by 4 a place of a phase's kernel is.
-int64_t tap(int64_t phase, int64_t place) { return (2 * (place / 2) + phase / 2) * 4 + 2 * (place % 2) + phase % 2; }
+// Where the weights of a place of a phase's kernel begin for a channel; nowhere if the kernel is too small for it.
+template <typename Number>
+Number* weights_at(const Geometry& g, Number* kernel, int64_t phase, int64_t place, int64_t channel) {
+  int64_t y = 2 * (place / 2) + phase / 2, x = 2 * (place % 2) + phase % 2;
+  if (y >= g.kernel_height || x >= g.kernel_width) return nullptr;
+  return kernel + ((y * g.kernel_width + x) * g.channels + channel) * g.filters;
+}
 
 // in = B in B'
-inline void transform_seen(Vector (&in)[SPOTS]) {
-  auto times = [&](int first, int step) {
+template <bool TALL, bool WIDE>
+void transform_seen(Vector (&in)[SPOTS]) {
+  auto times = [&](auto three, int first, int step) {
     Vector a = in[first], b = in[first + step], c = in[first + 2 * step], d = in[first + 3 * step];
-    in[first] = a - c, in[first + step] = b + c, in[first + 2 * step] = c - b, in[first + 3 * step] = b - d;
+    if constexpr (three.value)
+      in[first] = a - c, in[first + step] = b + c, in[first + 2 * step] = c - b, in[first + 3 * step] = b - d;
+    else
+      in[first] = a - b, in[first + step] = b + b, in[first + 3 * step] = c - b;
   };
 #pragma GCC unroll 4
-  for (int x = 0; x < 4; x++) times(x, 4);
+  for (int x = 0; x < 3 + WIDE; x++) times(std::bool_constant<TALL>(), x, 4);
 #pragma GCC unroll 4
-  for (int y = 0; y < 4; y++) times(4 * y, 1);
+  for (int y = 0; y < 4; y++)
+    if (TALL || y != 2) times(std::bool_constant<WIDE>(), 4 * y, 1);
 }
 
 // in = B' in B
-inline void transform_sent(Vector (&in)[SPOTS]) {
-  auto times = [&](int first, int step) {
+template <bool TALL, bool WIDE>
+void transform_sent(Vector (&in)[SPOTS]) {
+  auto times = [&](auto three, int first, int step) {
     Vector a = in[first], b = in[first + step], c = in[first + 2 * step], d = in[first + 3 * step];
-    in[first + step] = b - c + d, in[first + 2 * step] = b + c - a, in[first + 3 * step] = -d;
+    if constexpr (three.value)
+      in[first + step] = b - c + d, in[first + 2 * step] = b + c - a, in[first + 3 * step] = -d;
+    else
+      in[first + step] = b + b - a - d, in[first + 2 * step] = d;
   };
 #pragma GCC unroll 4
-  for (int x = 0; x < 4; x++) times(x, 4);
+  for (int x = 0; x < 4; x++)
+    if (WIDE || x != 2) times(std::bool_constant<TALL>(), x, 4);
 #pragma GCC unroll 4
-  for (int y = 0; y < 4; y++) times(4 * y, 1);
+  for (int y = 0; y < 3 + TALL; y++) times(std::bool_constant<WIDE>(), 4 * y, 1);
 }
 
 // out = A in A'
-inline void transform_result(const Vector (&in)[SPOTS], Vector (&out)[RESULTS]) {
+template <bool TALL, bool WIDE>
+void transform_result(const Vector (&in)[SPOTS], Vector (&out)[RESULTS]) {
   Vector half[12];
 #pragma GCC unroll 4
   for (int x = 0; x < 4; x++) {
-    Vector both = in[4 + x] + in[8 + x];
-    half[x] = in[x] + both, half[4 + x] = in[4 + x] - in[8 + x], half[8 + x] = both - in[12 + x];
+    if (!WIDE && x == 2) continue;
+    if constexpr (TALL) {
+      Vector both = in[4 + x] + in[8 + x];
+      half[x] = in[x] + both, half[4 + x] = in[4 + x] - in[8 + x], half[8 + x] = both - in[12 + x];
+    } else {
+      half[x] = in[x] + in[4 + x], half[4 + x] = in[4 + x] + in[12 + x];
+    }
   }
 #pragma GCC unroll 3
-  for (int y = 0; y < 3; y++) {
+  for (int y = 0; y < 2 + TALL; y++) {
     const Vector* row = half + 4 * y;
-    Vector both = row[1] + row[2];
-    out[3 * y] = row[0] + both, out[3 * y + 1] = row[1] - row[2], out[3 * y + 2] = both - row[3];
+    if constexpr (WIDE) {
+      Vector both = row[1] + row[2];
+      out[3 * y] = row[0] + both, out[3 * y + 1] = row[1] - row[2], out[3 * y + 2] = both - row[3];
+    } else {
+      out[3 * y] = row[0] + row[1], out[3 * y + 1] = row[1] + row[3];
+    }
   }
 }
 
 // out = A' in A
-inline void transform_gradient(const Vector (&in)[RESULTS], Vector (&out)[SPOTS]) {
+template <bool TALL, bool WIDE>
+void transform_gradient(const Vector (&in)[RESULTS], Vector (&out)[SPOTS]) {
   Vector half[12];
 #pragma GCC unroll 3
-  for (int x = 0; x < 3; x++) {
-    Vector ends = in[x] + in[6 + x], middle = in[3 + x];
-    half[x] = in[x], half[3 + x] = ends + middle, half[6 + x] = ends - middle, half[9 + x] = -in[6 + x];
+  for (int x = 0; x < 2 + WIDE; x++) {
+    if constexpr (TALL) {
+      Vector ends = in[x] + in[6 + x], middle = in[3 + x];
+      half[x] = in[x], half[3 + x] = ends + middle, half[6 + x] = ends - middle, half[9 + x] = -in[6 + x];
+    } else {
+      half[x] = in[x], half[3 + x] = in[x] + in[3 + x], half[9 + x] = in[3 + x];
+    }
   }
 #pragma GCC unroll 4
   for (int y = 0; y < 4; y++) {
+    if (!TALL && y == 2) continue;
     const Vector* row = half + 3 * y;
-    Vector ends = row[0] + row[2];
-    out[4 * y] = row[0], out[4 * y + 1] = ends + row[1], out[4 * y + 2] = ends - row[1], out[4 * y + 3] = -row[2];
+    if constexpr (WIDE) {
+      Vector ends = row[0] + row[2];
+      out[4 * y] = row[0], out[4 * y + 1] = ends + row[1], out[4 * y + 2] = ends - row[1], out[4 * y + 3] = -row[2];
+    } else {
+      out[4 * y] = row[0], out[4 * y + 1] = row[0] + row[1], out[4 * y + 3] = row[1];
+    }
   }
 }
 
 // out = G in G'
-inline void transform_kernel(const Vector (&in)[4], Vector (&out)[SPOTS]) {
+inline void transform_kernel(const Vector (&in)[TAPS], Vector (&out)[SPOTS]) {
   Vector half[8];
 #pragma GCC unroll 2
   for (int x = 0; x < 2; x++) {
@@ -190,7 +280,7 @@ inline void transform_kernel(const Vector (&in)[4], Vector (&out)[SPOTS]) {
 }
 
 // out = G' in G
-inline void transform_total(const Vector (&in)[SPOTS], Vector (&out)[4]) {
+inline void transform_total(const Vector (&in)[SPOTS], Vector (&out)[TAPS]) {
   Vector half[8];
 #pragma GCC unroll 4
   for (int x = 0; x < 4; x++) {
@@ -209,15 +299,19 @@ Lengths gather(const Tiling& t, const float* picture, int64_t first, int64_t cou
   Lengths lengths;
   for (int64_t i = 0; i < count; i++) {
     Tile tile(t, first + i);
+    auto rows = rows_of(tile, lengths, seen, t.outer_step, t.depth);
     for (int phase = 0; phase < PHASES; phase++) {
-      auto from = seen_by(t, tile, phase, picture);
-      auto to = rows_of(tile, lengths, seen + phase * t.channels, t.outer_step, t.depth);
-      for (int64_t c = 0; c < t.channels; c += LANES) {
-        Vector in[SPOTS];
-        from.read(c, in);
-        transform_seen(in);
-        to.write(c, in);
-      }
+      int64_t height = tile.height + has_two(t.kernel_height, phase / 2), width = tile.width + has_two(t.kernel_width, phase % 2);
+      auto from = seen_by(t, tile, phase, height, width, picture);
+      auto to = rows.of(t.depths, phase);
+      tile.with_size([&](auto tall, auto wide) {
+        for (int64_t c = 0; c < t.channels; c += LANES) {
+          Vector in[SPOTS];
+          from.read(c, in);
+          transform_seen<tall, wide>(in);
+          to.write(c, in);
+        }
+      });
     }
     lengths.add(tile);
   }
@@ -229,15 +323,17 @@ void finish_results(const Tiling& t, const float* made, int64_t first, int64_t c
   for (int64_t i = 0; i < count; i++) {
     Tile tile(t, first + i);
     auto from = rows_of(tile, lengths, made, t.inner_step, t.filters);
-    for (int64_t k = 0; k < t.filters; k += LANES) {
-      Vector in[SPOTS], out[RESULTS], bias = finish.bias ? load(finish.bias + k) : Vector{};
-      from.read(k, in);
-      transform_result(in, out);
-      for (int64_t y = 0; y < tile.height; y++)
-        for (int64_t x = 0; x < tile.width; x++)
-          store(inner + t.inner_at(tile.image, tile.row + y, tile.column + x) + k,
-                activated(out[3 * y + x] + bias, finish.slope));
-    }
+    tile.with_size([&](auto tall, auto wide) {
+      for (int64_t k = 0; k < t.filters; k += LANES) {
+        Vector in[SPOTS], out[RESULTS], bias = finish.bias ? load(finish.bias + k) : Vector{};
+        from.read(k, in);
+        transform_result<tall, wide>(in, out);
+        for (int64_t y = 0; y < tile.height; y++)
+          for (int64_t x = 0; x < tile.width; x++)
+            store(inner + t.inner_at(tile.image, tile.row + y, tile.column + x) + k,
+                  activated(out[3 * y + x] + bias, finish.slope));
+      }
+    });
     lengths.add(tile);
   }
 }
@@ -248,15 +344,17 @@ Lengths spread(const Tiling& t, const Undo& gradient, int64_t first, int64_t cou
   for (int64_t i = 0; i < count; i++) {
     Tile tile(t, first + i);
     auto to = rows_of(tile, lengths, given, t.inner_step, t.filters);
-    for (int64_t k = 0; k < t.filters; k += LANES) {
-      Vector in[RESULTS] = {}, out[SPOTS], total{};
-      for (int64_t y = 0; y < std::min(tile.height, t.rows - tile.row); y++)
-        for (int64_t x = 0; x < std::min(tile.width, t.columns - tile.column); x++)
-          total += in[3 * y + x] = gradient.at(t.inner_at(tile.image, tile.row + y, tile.column + x) + k, LANES);
-      transform_gradient(in, out);
-      to.write(k, out);
-      if (bias) store(bias + k, load(bias + k) + total);
-    }
+    tile.with_size([&](auto tall, auto wide) {
+      for (int64_t k = 0; k < t.filters; k += LANES) {
+        Vector in[RESULTS] = {}, out[SPOTS] = {}, total{};
+        for (int64_t y = 0; y < std::min(tile.height, t.rows - tile.row); y++)
+          for (int64_t x = 0; x < std::min(tile.width, t.columns - tile.column); x++)
+            total += in[3 * y + x] = gradient.at(t.inner_at(tile.image, tile.row + y, tile.column + x) + k, LANES);
+        transform_gradient<tall, wide>(in, out);
+        to.write(k, out);
+        if (bias) store(bias + k, load(bias + k) + total);
+      }
+    });
     lengths.add(tile);
   }
   return lengths;
@@ -270,80 +368,82 @@ void finish_places(const Tiling& t, const float* made, int64_t begin, int64_t en
   for (int64_t i = 0; i < count; i++) {
     Tile tile(t, first + i);
     int64_t line = tile.image * t.down.tiles + tile.down;
-    bool lowest = tile.down + 1 == t.down.tiles, last = tile.across + 1 == t.across.tiles, added[SPOTS], done[SPOTS];
-    for (int spot = 0; spot < SPOTS; spot++) {
-      int y = spot / 4, x = spot % 4;
-      added[spot] = (y == 0 && tile.down > 0) || (x == 0 && tile.across > 0);
-      done[spot] = (y < tile.height || lowest) && (x < tile.width || last);
-    }
+    bool lowest = tile.down + 1 == t.down.tiles, last = tile.across + 1 == t.across.tiles;
+    bool own = line >= begin && line < end, next = lowest ? own : line + 1 >= begin && line + 1 < end;
+    auto rows = rows_of(tile, lengths, made, t.outer_step, t.depth);
     for (int phase = 0; phase < PHASES; phase++) {
-      auto from = rows_of(tile, lengths, made + phase * t.channels, t.outer_step, t.depth);
-      auto to = seen_by(t, tile, phase, outer);
-      for (int spot = 0; spot < SPOTS; spot++) {
-        int64_t owner = line + (spot / 4 == tile.height && !lowest);
-        if (owner < begin || owner >= end) to.at[spot] = nullptr;
-      }
-      for (int64_t c = 0; c < t.channels; c += LANES) {
-        Vector out[SPOTS], bias = finish.bias ? load(finish.bias + c) : Vector{};
-        from.read(c, out);
-        transform_sent(out);
+      bool down = has_two(t.kernel_height, phase / 2), across = has_two(t.kernel_width, phase % 2);  // neighbours share places
+      bool above = down && tile.down > 0, before = across && tile.across > 0;
+      auto from = rows.of(t.depths, phase);
+      auto to = seen_by(t, tile, phase, tile.height + (down || lowest), tile.width + (across || last), outer);
+      for (int place = 0; place < SPOTS && !(own && next); place++)
+        if (!(place / 4 < tile.height ? own : next)) to.at[place] = nullptr;
+      tile.with_size([&](auto tall, auto wide) {
+        for (int64_t c = 0; c < t.channels; c += LANES) {
+          Vector out[SPOTS], bias = finish.bias ? load(finish.bias + c) : Vector{};
+          from.read(c, out);
+          transform_sent<tall, wide>(out);
 #pragma GCC unroll 16
-        for (int spot = 0; spot < SPOTS; spot++) {
-          if (!to.at[spot]) continue;
-          if (added[spot]) out[spot] += load(to.at[spot] + c);
-          store(to.at[spot] + c, done[spot] ? activated(out[spot] + bias, finish.slope) : out[spot]);
+          for (int place = 0; place < SPOTS; place++) {
+            int y = place / 4, x = place % 4;
+            if (!to.at[place]) continue;
+            if ((y == 0 && above) || (x == 0 && before)) out[place] += load(to.at[place] + c);
+            bool done = (y < 2 + tall || lowest) && (x < 2 + wide || last);
+            store(to.at[place] + c, done ? activated(out[place] + bias, finish.slope) : out[place]);
+          }
         }
-      }
+      });
     }
     lengths.add(tile);
   }
 }
 
-// G g G' of the kernels of all phases, which follow each other
-Spots transformed(ffi::ThreadPool& pool, const Geometry& g, const float* kernel) {
-  Spots all(PHASES * g.channels, g.filters);
+// G g G' of the kernels of all phases
+Spots transformed(ffi::ThreadPool& pool, const Tiling& t, const float* kernel) {
+  Spots all(t.depth, t.filters);
   parallel_for(pool, all.rows / LANES, [&](int64_t part) {
     for (int64_t row = part * LANES; row < (part + 1) * LANES; row++) {
-      int64_t phase = row / g.channels, c = row % g.channels;
-      for (int64_t k = 0; k < g.filters; k += LANES) {
-        Vector in[4], out[SPOTS];
-        for (int place = 0; place < 4; place++)
-          in[place] = load(kernel + (tap(phase, place) * g.channels + c) * g.filters + k);
+      int64_t phase = row / t.channels, c = row % t.channels;
+      for (int64_t k = 0; k < t.filters; k += LANES) {
+        Vector in[TAPS], out[SPOTS];
+        for (int place = 0; place < TAPS; place++) {
+          const float* from = weights_at(t, kernel, phase, place, c);
+          in[place] = from ? load(from + k) : Vector{};
+        }
         transform_kernel(in, out);
-        for (int spot = 0; spot < SPOTS; spot++) store(all[spot] + row * all.step + k, out[spot]);
+        for (int spot = 0; spot < SPOTS; spot++)
+          if (int64_t begin = t.depths.begin[phase][spot]; begin != Depths::NOWHERE)
+            store(all[spot] + (begin + c) * all.step + k, out[spot]);
       }
     }
   });
   return all;
 }
 
-// made = left times the weights, spot by spot
-void multiply_spots(const float* left, int64_t left_step, const Lengths& lengths, const Spots& weights, float* made,
-                    int64_t made_step) {
-  for (int spot = 0; spot < SPOTS; spot++)
-    multiply<Contiguous::ROWS>({left + spot * left_step, weights.rows}, {weights[spot], weights.step}, lengths.of[spot],
-                               weights.rows, weights.step / LANES, {made + spot * made_step, weights.step}, false);
-}
-
 }  // namespace
 
 bool suits_strided_winograd(const Geometry& g) {
-  return g.kernel_height == 4 && g.kernel_width == 4 && g.groups == 1 && g.stride_y == 2 && g.stride_x == 2 &&
-         g.dilation_y == 1 && g.dilation_x == 1 && g.channels % LANES == 0 && g.filters % LANES == 0 &&
-         std::min(g.rows, g.columns) > 2;
+  bool small = g.kernel_height == 3 && g.kernel_width == 3, large = g.kernel_height == 4 && g.kernel_width == 4;
+  bool plain = g.groups == 1 && g.stride_y == 2 && g.stride_x == 2 && g.dilation_y == 1 && g.dilation_x == 1;
+  bool full = g.channels % LANES == 0 && g.filters % LANES == 0 && g.filters >= (small ? 2 * LANES : LANES);
+  // so many results pay for making the weights of the spots
+  return (small || large) && plain && full && std::min(g.rows, g.columns) > 2 &&
+         g.batch * g.rows * g.columns >= (small ? 576 : 96);
 }
 
 void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const float* outer, const float* kernel,
                               Finish finish, float* inner) {
   int64_t each = Tiling(g, TILES).tiles() / pool.num_threads();
   Tiling t(g, std::clamp<int64_t>(each, 6, TILES));
-  Spots weights = transformed(pool, g, kernel);
+  Spots weights = transformed(pool, t, kernel);
   parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
     int64_t first = block * t.at_once, count = std::min(t.at_once, t.tiles() - first);
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.outer_step), *made = scratch.take(SPOTS * t.inner_step);
     Lengths lengths = gather(t, outer, first, count, seen);
-    multiply_spots(seen, t.outer_step, lengths, weights, made, t.inner_step);
+    for (int spot = 0; spot < SPOTS; spot++)
+      multiply<Contiguous::ROWS>({seen + spot * t.outer_step, t.depth}, {weights[spot], weights.step}, lengths.of[spot],
+                                 t.depths.of[spot], t.filters / LANES, {made + spot * t.inner_step, t.filters}, false);
     finish_results(t, made, first, count, finish, inner);
   });
 }
@@ -351,7 +451,7 @@ void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const fl
 void strided_winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                             float* outer) {
   Tiling t = Tiling::back(g, TILES);
-  Spots weights = transformed(pool, g, kernel).transposed(pool, [](int64_t spot) { return spot; });
+  Spots weights = transformed(pool, t, kernel).transposed(pool, [](int64_t spot) { return spot; });
   // some pictures for each task, or for few pictures some lines of tiles of one
   int64_t lines = t.down.tiles, threads = pool.num_threads();
   int64_t pictures = std::clamp<int64_t>(g.batch / threads, 1, std::max<int64_t>(1, TILES / (lines * t.across.tiles)));
@@ -366,7 +466,9 @@ void strided_winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradi
     for (int64_t first = (begin % lines ? begin - 1 : begin) * t.across.tiles; first < last; first += t.at_once) {
       int64_t count = std::min(t.at_once, last - first);
       Lengths lengths = spread(t, gradient, first, count, given, nullptr);
-      multiply_spots(given, t.inner_step, lengths, weights, made, t.outer_step);
+      for (int spot = 0; spot < SPOTS; spot++)
+        multiply<Contiguous::ROWS>({given + spot * t.inner_step, t.filters}, {weights[spot], weights.step}, lengths.of[spot],
+                                   t.filters, t.depths.of[spot] / LANES, {made + spot * t.outer_step, t.depth}, false);
       finish_places(t, made, begin, end, first, count, finish, outer);
     }
   });
@@ -384,16 +486,19 @@ void strided_winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const flo
       int64_t count = std::min(t.at_once, last - first);
       gather(t, outer, first, count, seen);
       Lengths lengths = spread(t, gradient, first, count, given, totals.bias(part));
-      totals.add(part, {seen, t.depth}, t.outer_step, {given, g.filters}, t.inner_step,
-                 [&](int spot) { return lengths.of[spot]; });
+      totals.add(part, {seen, t.depth}, t.outer_step, {given, t.filters}, t.inner_step,
+                 [&](int spot) { return std::pair(t.depths.of[spot], lengths.of[spot]); });
     }
   });
-  totals.finish(pool, bias, [&](int64_t row, int64_t k, const Vector(&sums)[SPOTS]) {
-    Vector out[4];
+  auto row_of = [&](int spot, int64_t row) {
+    int64_t begin = t.depths.begin[row / g.channels][spot];
+    return begin == Depths::NOWHERE ? begin : begin + row % g.channels;
+  };
+  totals.finish(pool, bias, row_of, [&](int64_t row, int64_t k, const Vector(&sums)[SPOTS]) {
+    Vector out[TAPS];
     transform_total(sums, out);
-    int64_t phase = row / g.channels, c = row % g.channels;
-    for (int place = 0; place < 4; place++)
-      store(kernel + (tap(phase, place) * g.channels + c) * g.filters + k, out[place]);
+    for (int place = 0; place < TAPS; place++)
+      if (float* to = weights_at(g, kernel, row / g.channels, place, row % g.channels)) store(to + k, out[place]);
   });
 }
 

@@ -42,9 +42,9 @@ CASES = [
     (convolutions.CONVOLUTION, FAR | {"slope": 0.2}, [(3, 6, 5, 16), (3, 3, 16, 32), (32,)]),
     (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(2, 7, 5, 18), (3, 3, 18, 3), (3,)]),
     (convolutions.CONVOLUTION, BIG | {"slope": 0.2}, [(2, 9, 11, 8), (4, 3, 8, 2), (2,)]),
-    (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(3, 9, 12, 32), (4, 4, 32, 16), (16,)]),
-    (convolutions.CONVOLUTION, UNEVEN | {"slope": 1.0}, [(5, 8, 7, 16), (4, 4, 16, 48), (0,)]),
-    (convolutions.CONVOLUTION, BARE | {"slope": 0.2}, [(1, 16, 21, 16), (4, 4, 16, 16), (16,)]),
+    (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(5, 9, 12, 32), (4, 4, 32, 16), (16,)]),
+    (convolutions.CONVOLUTION, UNEVEN | {"slope": 1.0}, [(7, 8, 7, 16), (4, 4, 16, 48), (0,)]),
+    (convolutions.CONVOLUTION, BARE | {"slope": 0.2}, [(1, 26, 21, 16), (4, 4, 16, 16), (16,)]),
     (convolutions.CONVOLUTION, LINE | {"slope": 1.0}, [(2, 17, 4), (3, 4, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 0.0}, [(5, 6, 5, 19), (2, 3, 1, 19), (19,)]),
     (convolutions.CONVOLUTION, APART | {"slope": 1.0}, [(2, 6, 5, 19), (2, 3, 1, 19), (0,)]),
@@ -56,17 +56,17 @@ CASES = [
     (
         convolutions.OUTER,
         STRIDED | {"lengths": (9, 12), "undone": 0.0, "slope": 0.2},
-        [(3, 4, 6, 16), (3, 4, 6, 16), (4, 4, 32, 16), (32,)],
+        [(5, 4, 6, 16), (5, 4, 6, 16), (4, 4, 32, 16), (32,)],
     ),
     (
         convolutions.OUTER,
         UNEVEN | {"lengths": (9, 7), "undone": 1.0, "slope": 1.0},
-        [(2, 5, 4, 16), (0,), (4, 4, 16, 16), (0,)],
+        [(5, 5, 4, 16), (0,), (4, 4, 16, 16), (0,)],
     ),
     (
         convolutions.OUTER,  # one picture, for which threads share its rows
-        BARE | {"lengths": (27, 12), "undone": 0.3, "slope": 0.2},
-        [(1, 12, 5, 32), (1, 12, 5, 32), (4, 4, 16, 32), (16,)],
+        BARE | {"lengths": (27, 22), "undone": 0.3, "slope": 0.2},
+        [(1, 12, 10, 32), (1, 12, 10, 32), (4, 4, 16, 32), (16,)],
     ),
     (
         convolutions.OUTER,
@@ -144,5 +144,18 @@ CASES = [
     (batch_normalization.BATCH_MOMENTS, {}, [(300, 3)]),
     (normalized_convolution.CONVOLUTION_MOMENTS, JOINED, [(8, 7, 6, 16), (3, 3, 16, 21), (21,)]),
     (normalized_convolution.CONVOLUTION_MOMENTS, JOINED, [(3, 9, 140, 16), (3, 3, 16, 16), (0,)]),
+    (convolutions.CONVOLUTION, STRIDED | {"slope": 0.2}, [(9, 17, 16, 16), (3, 3, 16, 32), (32,)]),
+    (convolutions.CONVOLUTION, BARE | {"slope": 1.0}, [(1, 48, 55, 32), (3, 3, 32, 32), (0,)]),
+    (
+        convolutions.OUTER,
+        UNEVEN | {"lengths": (11, 12), "undone": 0.0, "slope": 0.2},
+        [(17, 6, 7, 32), (17, 6, 7, 32), (3, 3, 16, 32), (16,)],
+    ),
+    (
+        convolutions.OUTER,  # with places at the end that no result sees
+        BARE | {"lengths": (60, 44), "undone": 1.0, "slope": 1.0},
+        [(1, 29, 21, 32), (0,), (3, 3, 16, 32), (0,)],
+    ),
+    (convolutions.KERNEL, UNEVEN | {"size": (3, 3), "undone": 0.3}, [(17, 11, 12, 16), *[(17, 6, 7, 32)] * 2]),
 ]
 NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")
