@@ -65,7 +65,7 @@ class SelfAttention(Layer):
         batch, length, width = x.shape
         projected = self.project(x).reshape(batch, length, 3 * self.heads, -1)
         mask = None if seen is None else seen[:, None, None, :]
-        taken = self_attention(projected, mask=mask, causal=self.causal)
+        taken = self_attention(projected, mask=mask, causal=self.causal, padded=True)
         return self.drop(self.merge(taken.reshape(batch, length, width)))
 
 

@@ -172,6 +172,7 @@ def self_attention(
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
+    padded: bool = False,
 ) -> Float[Array, "batch length heads dim"]:
     """:func:`dot_product_attention` of queries, keys and values that lie beside each other, as one product gives them.
 
@@ -181,12 +182,14 @@ def self_attention(
         projected: shape ``(batch, length, heads + 2 * key_heads, dim)``: the heads of queries, of keys, of values.
         key_heads: how many heads of keys, and of values, there are; as many as of queries if none is given.
         mask: see :func:`dot_product_attention`, as for the rest.
+        padded: whether what ``mask``, of shape ``(batch, 1, 1, length)``, hides at the end of an example is padding: queries
+            from there on get zeros, which costs nothing.
 
     Returns:
         Shape ``(batch, length, heads, dim)``.
 
     Raises:
-        ShapeError: if the heads do not make up queries, keys and values.
+        ShapeError: if the heads do not make up queries, keys and values, or a padded mask differs from query to query.
 
     >>> self_attention(jnp.ones((2, 5, 12, 8)), causal=True).shape
     (2, 5, 4, 8)
@@ -199,7 +202,9 @@ def self_attention(
     if heads < 1:
         raise ShapeError(f"{count} heads cannot hold {key_heads} of keys, as many of values, and some of queries")
     _check_heads(heads, key_heads)
-    settings = {"causal": causal, "window": window, "scale": scale}
+    if padded and mask is not None and mask.shape[-2] != 1:
+        raise ShapeError(f"padded needs a mask of shape (batch, 1, 1, length), and got one of shape {mask.shape}")
+    settings = {"causal": causal, "window": window, "scale": scale, "padded": padded and mask is not None}
     return _attention(projected, mask=mask, joined=(heads, key_heads), **settings)
 
 
@@ -252,13 +257,23 @@ def _parts(arrays: Arrays, joined: Joined) -> Arrays:
     return arrays if joined is None else jnp.split(arrays[0], [joined[0], sum(joined)], axis=2)
 
 
-def _portable(*arrays: Any, joined: Joined, **settings: Any) -> Any:
+def _answered(result: Array, mask: Array, padded: bool) -> Array:
+    """A result, (batch, queries, heads, ...), with zeros for the queries of padding."""
+    if not padded:
+        return result
+    end = jnp.max(jnp.where(mask, jnp.arange(1, mask.shape[-1] + 1), 0), axis=-1)  # (batch, heads, 1)
+    there = jnp.moveaxis(jnp.arange(result.shape[1]) < end, 1, 2)
+    return jnp.where(there.reshape(*there.shape, *(1,) * (result.ndim - 3)), result, 0)
+
+
+def _portable(*arrays: Any, joined: Joined, padded: bool = False, **settings: Any) -> Any:
     *given, mask = arrays
     query, key, value = _parts(given, joined)
-    return weighted_sum(attention_weights(query, key, mask=mask if mask.size else None, **settings), value)
+    out = weighted_sum(attention_weights(query, key, mask=mask if mask.size else None, **settings), value)
+    return _answered(out, mask, padded)
 
 
-def _forward_portable(*arrays: Any, joined: Joined, **settings: Any) -> Any:
+def _forward_portable(*arrays: Any, joined: Joined, padded: bool = False, **settings: Any) -> Any:
     *given, mask = arrays
     query, key, _ = _parts(given, joined)
     scores, seen = _scores(query, key, mask if mask.size else None, None, **settings)
@@ -266,7 +281,8 @@ def _forward_portable(*arrays: Any, joined: Joined, **settings: Any) -> Any:
     if seen is not None:
         logarithms = jax.nn.logsumexp(jnp.where(seen, scores, jnp.finfo(scores.dtype).min / 2), axis=-1)
         logarithms = jnp.where(jnp.any(seen, axis=-1), logarithms, 0)
-    return _portable(*arrays, joined=joined, **settings), logarithms
+    logarithms = jnp.moveaxis(_answered(jnp.moveaxis(logarithms, 1, 2), mask, padded), 1, 2)
+    return _portable(*arrays, joined=joined, padded=padded, **settings), logarithms
 
 
 def _backward_portable(*arrays: Any, **settings: Any) -> Any:
@@ -305,7 +321,7 @@ def _backward_half_takes(*arrays: Any) -> bool:
 
 
 def _arguments(
-    given: Arrays, joined: Joined, causal: bool, window: int | None, scale: float
+    given: Arrays, joined: Joined, causal: bool, window: int | None, scale: float, padded: bool = False
 ) -> tuple[Arrays, dict[str, Any]]:
     """Query, key and value, and the settings, as the kernels take them."""
     first = [0, 0, 0] if joined is None else [0, joined[0], sum(joined)]
@@ -313,7 +329,11 @@ def _arguments(
     farthest = FAR if window is None else window - 1
     numbers = {"first": first, "heads": heads, "band": [0 if causal else -farthest, farthest]}
     attributes = {name: np.array(value, "int64") for name, value in numbers.items()}
-    return given if joined is None else [*given] * 3, {**attributes, "scale": np.float32(scale)}
+    return given if joined is None else [*given] * 3, {
+        **attributes,
+        "scale": np.float32(scale),
+        "padded": np.bool_(padded),
+    }
 
 
 def _native(*arrays: Any, **settings: Any) -> Any:
@@ -340,7 +360,7 @@ def _backward_native(*arrays: Any, **settings: Any) -> Any:
     return found[: len(given)]
 
 
-def _cudnn(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float) -> Any:
+def _cudnn(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float, padded: bool = False) -> Any:
     *given, mask = arrays
     query, key, value = _parts(given, joined)
     seen = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[1], key.shape[1])) if mask.size else None
@@ -349,7 +369,7 @@ def _cudnn(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale
     )
     if mask.size:  # a query that may see no key
         out = jnp.where(jnp.moveaxis(jnp.any(mask, -1, keepdims=True), 1, 2), out, 0)
-    return out
+    return _answered(out, mask, padded)
 
 
 def _forward_cudnn(*arrays: Any, **settings: Any) -> Any:
@@ -364,7 +384,9 @@ def _backward_cudnn(*arrays: Any, **settings: Any) -> Any:
     return jax.vjp(lambda *given: _cudnn(*given, mask, **settings), *given)[1](gradient)
 
 
-def _cudnn_supports(*arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float) -> bool:
+def _cudnn_supports(
+    *arrays: Any, joined: Joined, causal: bool, window: int | None, scale: float, padded: bool = False
+) -> bool:
     count = 3 if joined is None else 1
     given, mask = arrays[:count], arrays[count]
     half = all(a.dtype in ("bfloat16", "float16") and a.size > 0 for a in given)

@@ -181,11 +181,12 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
   std::fill(scales, scales + WIDEST_TILE, all(p.scale));
   for (int64_t head = key_head * p.group(); head < (key_head + 1) * p.group(); head++)
     for (int64_t first = 0; first < p.queries; first += BLOCK) {
-      Block block{example, head, first, std::min(BLOCK, p.queries - first)};
+      int64_t all = std::min(BLOCK, p.queries - first);
+      Block block = p.block(example, head, first, all);
       Range keys = seen(p.sight, block, range);
       std::fill(query_totals, query_totals + dim * BLOCK, 0.0f);
-      if (keys.first < keys.end) add_block(block, keys);
-      scatter({query_totals, BLOCK}, scales, block.count, dim, g.query.at(example, first, head));
+      if (block.count && keys.first < keys.end) add_block(block, keys);
+      scatter({query_totals, BLOCK}, scales, all, dim, g.query.at(example, first, head));
     }
   for (int64_t k = 0; k < count; k++) {
     float *key = g.key.at(example, range.first + k, key_head).values, *key_total = key_totals.from(k).values;
@@ -196,15 +197,17 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
 }
 
 ffi::Error attention(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Booleans mask, FloatsOut out,
-                     FloatsOut logarithms, Integers first, Integers heads, Integers band, float scale) {
-  Problem p(query, key, value, mask, first, heads, band, scale);
+                     FloatsOut logarithms, Integers first, Integers heads, Integers band, float scale, bool padded) {
+  Problem p(query, key, value, mask, first, heads, band, scale, padded);
   Wanted results(out->typed_data(), out->dimensions(), 0);
   int64_t size = p.queries <= FEW_QUERIES ? 1 : BLOCK, blocks = (p.queries + size - 1) / size;
   p.share_out(pool, p.batch * p.heads * blocks, [&](int64_t task) {
     int64_t row = task / blocks, begin = task % blocks * size;
-    Block block{row / p.heads, row % p.heads, begin, std::min(size, p.queries - begin)};
+    int64_t count = std::min(size, p.queries - begin);
+    Block block = p.block(row / p.heads, row % p.heads, begin, count);
     float* wanted = logarithms->element_count() ? logarithms->typed_data() + row * p.queries + begin : nullptr;
-    (size == 1 ? forward_one : forward)(p, block, results, wanted);
+    leave_out(block, count, results, wanted);
+    if (block.count) (size == 1 ? forward_one : forward)(p, block, results, wanted);
   });
   return ffi::Error::Success();
 }
@@ -212,8 +215,8 @@ ffi::Error attention(ffi::ThreadPool pool, Floats query, Floats key, Floats valu
 // Where keys are shared out, each part has its own gradient of the queries, and these are summed up.
 ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Booleans mask, Floats out,
                               Floats logarithms, Floats gradient, FloatsOut query_gradient, FloatsOut key_gradient,
-                              FloatsOut value_gradient, Integers first, Integers heads, Integers band, float scale) {
-  Problem p(query, key, value, mask, first, heads, band, scale);
+                              FloatsOut value_gradient, Integers first, Integers heads, Integers band, float scale, bool padded) {
+  Problem p(query, key, value, mask, first, heads, band, scale, padded);
   Gradients g(out, gradient, logarithms, query_gradient, key_gradient, value_gradient, first);
   int64_t pairs = p.batch * p.key_heads;
   int64_t parts = std::max<int64_t>(std::min((TASKS + pairs - 1) / pairs, p.keys / KEYS_OF_TASK), 1);
@@ -241,7 +244,8 @@ ffi::Error attention_backward(ffi::ThreadPool pool, Floats query, Floats key, Fl
   return ffi::Error::Success();
 }
 
-#define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale")
+#define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale") \
+      .Attr<bool>("padded")
 
 LAMINA_HANDLER(attention, attention,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>()

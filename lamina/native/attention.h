@@ -33,13 +33,14 @@ struct AttentionProblem {
   Heads<const Number> query, key, value;
   Sight sight;
   float scale;
+  bool padded;  // whether queries after the last key that may be seen get zeros
 
   AttentionProblem(const Numbers& query, const Numbers& key, const Numbers& value, const Booleans& mask, Integers first,
-                   Integers heads, Integers band, float scale)
+                   Integers heads, Integers band, float scale, bool padded)
       : batch(query.dimensions()[0]), queries(query.dimensions()[1]), keys(key.dimensions()[1]), heads(heads[0]),
         key_heads(heads[1]), query(query.typed_data(), query.dimensions(), first[0]),
         key(key.typed_data(), key.dimensions(), first[1]), value(value.typed_data(), value.dimensions(), first[2]),
-        sight{band[0], band[1]}, scale(scale) {
+        sight{band[0], band[1]}, scale(scale), padded(padded) {
     if (!mask.element_count()) return;
     auto shape = mask.dimensions();
     auto step = [&](int axis, int64_t distance) { return shape[axis] == 1 ? 0 : distance; };
@@ -48,6 +49,16 @@ struct AttentionProblem {
   }
 
   int64_t group() const { return heads / key_heads; }
+
+  // The block of up to `size` queries from `first` on that get an answer; maybe none.
+  Block block(int64_t example, int64_t head, int64_t first, int64_t size) const {
+    int64_t end = queries;
+    if (padded && sight.mask) {
+      const bool* mask = sight.mask_at(example, head, 0, 0);
+      while (end > 0 && !mask[(end - 1) * sight.by_key]) end--;
+    }
+    return {example, head, first, std::clamp<int64_t>(end - first, 0, size)};
+  }
 
   // Runs body(i) for each i in [0, count), on this thread alone where there is little to do.
   void share_out(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& body) const {
@@ -91,6 +102,15 @@ void scatter(Rows<const float> from, const Vector* factors, int64_t count, int64
       for (int64_t j = 0; j < std::min<int64_t>(count - i, LANES); j++)
         store(to.values + (i + j) * to.step + d, square[j], dim - d);
     }
+}
+
+// The results, and the logarithms where wanted, of queries [first, end) of a block that get no answer.
+template <typename T>
+void leave_out(const Block& block, int64_t end, const Heads<T>& out, float* logarithms) {
+  for (int64_t i = block.count; i < end; i++) {
+    std::fill_n(out.at(block.example, block.first + i, block.head).values, out.dim, T{});
+    if (logarithms) logarithms[i] = 0.0f;
+  }
 }
 
 // The logarithm of a sum of exponentials; 0 where nothing was summed up.

@@ -244,10 +244,11 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
 
   for (int64_t head = key_head * p.group(); head < (key_head + 1) * p.group(); head++)
     for (int64_t first = 0; first < p.queries; first += QUERIES) {
-      Block some{example, head, first, std::min(QUERIES, p.queries - first)};
+      int64_t all = std::min(QUERIES, p.queries - first);
+      Block some = p.block(example, head, first, all);
       prepare(some);
       add(some);
-      scatter({q.totals, QUERIES}, scales, some.count, dim, g.query.at(example, first, head));
+      scatter({q.totals, QUERIES}, scales, all, dim, g.query.at(example, first, head));
     }
   for (int64_t k = 0; k < p.keys; k++) {
     Half *to = g.key.at(example, k, key_head).values, *value_to = g.value.at(example, k, key_head).values;
@@ -257,29 +258,33 @@ void backward(const Problem& p, const Gradients& g, int64_t example, int64_t key
 }
 
 ffi::Error half_attention(ffi::ThreadPool pool, Halves query, Halves key, Halves value, Booleans mask, HalvesOut out,
-                          FloatsOut logarithms, Integers first, Integers heads, Integers band, float scale) {
-  Problem p(query, key, value, mask, first, heads, band, scale);
+                          FloatsOut logarithms, Integers first, Integers heads, Integers band, float scale, bool padded) {
+  Problem p(query, key, value, mask, first, heads, band, scale, padded);
   Wanted results(out->typed_data(), out->dimensions(), 0);
   int64_t parts = (p.queries + QUERIES - 1) / QUERIES;
   p.share_out(pool, p.batch * p.heads * parts, [&](int64_t task) {
     int64_t row = task / parts, begin = task % parts * QUERIES;
-    Block some{row / p.heads, row % p.heads, begin, std::min(QUERIES, p.queries - begin)};
-    forward(p, some, results, logarithms->element_count() ? logarithms->typed_data() + row * p.queries + begin : nullptr);
+    int64_t count = std::min(QUERIES, p.queries - begin);
+    Block some = p.block(row / p.heads, row % p.heads, begin, count);
+    float* wanted = logarithms->element_count() ? logarithms->typed_data() + row * p.queries + begin : nullptr;
+    leave_out(some, count, results, wanted);
+    if (some.count) forward(p, some, results, wanted);
   });
   return ffi::Error::Success();
 }
 
 ffi::Error half_attention_backward(ffi::ThreadPool pool, Halves query, Halves key, Halves value, Booleans mask, Halves out,
                                    Floats logarithms, Halves gradient, HalvesOut query_gradient, HalvesOut key_gradient,
-                                   HalvesOut value_gradient, Integers first, Integers heads, Integers band, float scale) {
-  Problem p(query, key, value, mask, first, heads, band, scale);
+                                   HalvesOut value_gradient, Integers first, Integers heads, Integers band, float scale, bool padded) {
+  Problem p(query, key, value, mask, first, heads, band, scale, padded);
   Gradients g(out, gradient, logarithms, query_gradient, key_gradient, value_gradient, first);
   p.share_out(pool, p.batch * p.key_heads, [&](int64_t task) { backward(p, g, task / p.key_heads, task % p.key_heads); });
   return ffi::Error::Success();
 }
 
 using F32 = ffi::Buffer<ffi::F32>;
-#define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale")
+#define SETTINGS Attr<Integers>("first").Attr<Integers>("heads").Attr<Integers>("band").Attr<float>("scale") \
+      .Attr<bool>("padded")
 
 LAMINA_HANDLER_IF(has_half_products(), half_attention, half_attention,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Ret<Halves>()

@@ -101,6 +101,14 @@ def test_heads_that_cannot_be_shared():
         kernels.dot_product_attention(jnp.ones((1, 2, 3, 4)), jnp.ones((1, 2, 2, 4)), jnp.ones((1, 2, 2, 4)))
 
 
+def draw_mask(shape=(0, 0, 0, 0), padded=False):
+    mask = draw(3, *shape) > 0
+    if padded:  # examples of different lengths; the first has none, the last all
+        mask &= np.arange(shape[-1]) < np.linspace(0, shape[-1], shape[0]).astype(int)[:, None, None, None]
+        mask[-1, ..., -1] = True
+    return mask
+
+
 # Sizes: batch, queries, keys, heads, key heads, dim, value dim. Blocks have 64 queries, or fewer on other processors, and
 # 128 keys; the gradient's tasks 256 keys.
 CASES = {
@@ -108,6 +116,8 @@ CASES = {
     "causal": ((2, 70, 70, 4, 2, 20, 13), {"causal": True}),
     "joined": ((2, 83, 83, 4, 2, 16, 16), {"causal": True, "joined": (4, 2)}),
     "joined with a mask": ((2, 35, 35, 3, 3, 5, 5), {"joined": (3, 3), "mask": (2, 1, 1, 35)}),
+    "padded": ((4, 150, 150, 4, 2, 16, 16), {"joined": (4, 2), "mask": (4, 1, 1, 150), "padded": True}),
+    "few padded": ((3, 3, 3, 2, 2, 4, 4), {"joined": (2, 2), "mask": (3, 1, 1, 3), "padded": True}),
     "window": ((1, 150, 170, 1, 1, 33, 16), {"window": 20}),
     "causal window": ((1, 170, 150, 2, 1, 3, 40), {"causal": True, "window": 60}),
     "mask of keys": ((3, 20, 300, 2, 2, 16, 3), {"mask": (3, 1, 1, 300)}),
@@ -130,7 +140,7 @@ def test_native_against_portable_in_double_precision(name):
     arrays.append(draw(2, batch, keys, key_heads, value_dim))
     if settings["joined"]:
         arrays = [np.concatenate(arrays, axis=2)]
-    mask = draw(3, *settings.pop("mask", (0, 0, 0, 0))) > 0
+    mask = draw_mask(settings.pop("mask", (0, 0, 0, 0)), settings.get("padded", False))
     weight, *single = (a.astype("float32") for a in (draw(4, batch, queries, heads, value_dim), *arrays))
     assert kernels.ATTENTION.is_native(*single, mask, **settings)
 
@@ -150,7 +160,7 @@ def test_native_against_portable_in_double_precision(name):
 
 # Sizes as above. Blocks have 32 queries and keys, and 128 are taken at once.
 HALF_CASES = {
-    name: CASES[name] for name in ("causal", "joined", "joined with a mask", "causal window", "mask of each")
+    name: CASES[name] for name in ("causal", "joined", "joined with a mask", "padded", "causal window", "mask of each")
 } | {
     "whole tiles": ((2, 128, 128, 4, 4, 32, 32), {"joined": (4, 4), "causal": True}),
     "window": ((1, 150, 270, 1, 1, 33, 16), {"window": 20}),
@@ -174,7 +184,7 @@ def test_half_numbers_are_multiplied_in_tiles_and_summed_up_in_float32(name):
         for i, shape in enumerate([*shapes, (batch, queries, heads, value_dim)])
     )
     key = key * jnp.linspace(1, 5, keys, dtype="bfloat16")[:, None, None]  # larger and larger scores
-    mask = draw(3, *settings.pop("mask", (0, 0, 0, 0))) > 0
+    mask = draw_mask(settings.pop("mask", (0, 0, 0, 0)), settings.get("padded", False))
     joined = settings["joined"]
     arrays = [jnp.concatenate((query, key, value), axis=2)] if joined else [query, key, value]
 
@@ -202,6 +212,9 @@ def test_half_numbers_are_multiplied_in_tiles_and_summed_up_in_float32(name):
             "window": settings["window"],
         }
         weights = np.asarray(kernels.attention_weights(jnp.asarray(query), jnp.asarray(key), scale=scale, **seen))
+    if settings.get("padded"):
+        ends = (mask * np.arange(1, keys + 1)).max(-1)[:, 0]
+        weights = weights * (np.arange(queries) < ends)[:, None, :, None]
     np.testing.assert_allclose(logarithms, expected_logarithms, rtol=0, atol=2e-5)
 
     def close(mine, exact, lost):
@@ -249,6 +262,26 @@ def test_in_tiles_not_a_number_stays_one_and_what_sees_nothing_is_zero():
     for array in (result, *gradients):
         assert array[0].any()
         assert not array[1].any()
+
+
+def test_queries_of_padding_get_zeros_and_no_gradients():
+    x = jnp.asarray(draw(0, 3, 40, 6, 4), "float32")
+    lengths = np.array([0, 21, 40])
+    mask = jnp.asarray(np.arange(40) < lengths[:, None])[:, None, None]
+    mask = mask.at[1, 0, 0, 4].set(False)  # hidden between others: its query is asked as before
+
+    def total(x, padded):
+        result = kernels.self_attention(x, mask=mask, padded=padded)
+        return jnp.sum(jnp.sin(result) * (np.arange(40) < lengths[:, None])[:, :, None, None]), result
+
+    (gradient, result), (expected, whole) = (jax.grad(total, has_aux=True)(x, padded) for padded in (True, False))
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6)
+    for length, mine, other in zip(lengths, result, whole, strict=True):
+        np.testing.assert_allclose(mine[:length], other[:length], rtol=0, atol=1e-6)
+        assert not mine[length:].any()
+    with pytest.raises(ShapeError, match=r"padded needs a mask of shape \(batch, 1, 1, length\).*\(1, 1, 40, 40\)"):
+        kernels.self_attention(x, mask=jnp.ones((1, 1, 40, 40), bool), padded=True)
+    np.testing.assert_array_equal(kernels.self_attention(x, padded=True), kernels.self_attention(x))
 
 
 def test_self_attention_equals_its_parts():
