@@ -202,7 +202,7 @@ def self_attention(
     if heads < 1:
         raise ShapeError(f"{count} heads cannot hold {key_heads} of keys, as many of values, and some of queries")
     _check_heads(heads, key_heads)
-    if padded and mask is not None and mask.shape[-2] != 1:
+    if padded and mask is not None and mask.shape[-2:-1] != (1,):
         raise ShapeError(f"padded needs a mask of shape (batch, 1, 1, length), and got one of shape {mask.shape}")
     settings = {"causal": causal, "window": window, "scale": scale, "padded": padded and mask is not None}
     return _attention(projected, mask=mask, joined=(heads, key_heads), **settings)
