@@ -1,5 +1,4 @@
-// What minimal filtering works with at the 16 spots of a tile of 4 by 4: weights for each of them, and sums for the gradient of
-// a kernel.
+// What minimal filtering works with at the spots of a tile: weights for each of them, and sums for the gradient of a kernel.
 #pragma once
 
 #include "handlers.h"
@@ -8,10 +7,9 @@
 
 namespace lamina {
 
-constexpr int SPOTS = 16;
-
 // A matrix for each spot, whose rows are whole vectors. They lie a little further apart than that takes, so that theirs do not
 // all fall on the same lines of the cache.
+template <int SPOTS>
 struct Spots {
   int64_t rows, columns, step = vectors(columns) * LANES, apart = rows * step + 16;
   Aligned numbers;
@@ -20,12 +18,11 @@ struct Spots {
   float* operator[](int64_t spot) { return numbers.data() + spot * apart; }
   const float* operator[](int64_t spot) const { return numbers.data() + spot * apart; }
 
-  // The transposed matrices: of the spot `from(spot)` for each spot.
-  template <typename From>
-  Spots transposed(ffi::ThreadPool& pool, From from) const {
+  // The transposed matrices.
+  Spots transposed(ffi::ThreadPool& pool) const {
     Spots to(columns, rows);
     auto one = [&](int64_t spot) {
-      const float* here = (*this)[from(spot)];
+      const float* here = (*this)[spot];
       for (int64_t r = 0; r < rows; r += LANES)
         for (int64_t c = 0; c < columns; c += LANES) {
           Square square;
@@ -43,6 +40,7 @@ struct Spots {
 };
 
 // Sums for the gradient of a kernel and of a bias, in parts that are added up at the end.
+template <int SPOTS>
 class KernelTotals {
  public:
   KernelTotals(int64_t parts, int64_t rows, int64_t filters) : begun_(parts) {
@@ -59,7 +57,7 @@ class KernelTotals {
   // Adds seen[spot]' given[spot] to a part; sizes(spot) are how many columns of what is seen are taken, and how many rows of both.
   template <typename Sizes>
   void add(int64_t part, Rows<const float> seen, int64_t seen_apart, Rows<const float> given, int64_t given_apart, Sizes sizes) {
-    Spots& total = totals_[part];
+    Spots<SPOTS>& total = totals_[part];
     for (int spot = 0; spot < SPOTS; spot++) {
       auto [columns, rows] = sizes(spot);
       multiply<Contiguous::COLUMNS>({seen.values + spot * seen_apart, seen.step},
@@ -73,7 +71,7 @@ class KernelTotals {
   // is, less than 0 if it has none.
   template <typename RowOf, typename Finish>
   void finish(ffi::ThreadPool& pool, float* bias, RowOf row_of, Finish finish) {
-    Spots& first = totals_[0];
+    Spots<SPOTS>& first = totals_[0];
     parallel_for(pool, first.rows, [&](int64_t row) {
       for (int64_t k = 0; k < first.columns; k += LANES) {
         Vector sums[SPOTS];
@@ -93,7 +91,7 @@ class KernelTotals {
   }
 
  private:
-  std::vector<Spots> totals_;
+  std::vector<Spots<SPOTS>> totals_;
   std::vector<Aligned> biases_;
   std::vector<char> begun_;  // whether there are sums yet
 };

@@ -30,7 +30,7 @@
 namespace lamina {
 namespace {
 
-constexpr int RESULTS = 9, PHASES = 4, TAPS = 4;
+constexpr int SPOTS = 16, RESULTS = 9, PHASES = 4, TAPS = 4;
 // How many tiles are worked on at once: so many that weights are not read too often, and few enough to stay in the cache.
 constexpr int64_t TILES = 36, KERNEL_TILES = 72;
 
@@ -399,8 +399,8 @@ void finish_places(const Tiling& t, const float* made, int64_t begin, int64_t en
 }
 
 // G g G' of the kernels of all phases
-Spots transformed(ffi::ThreadPool& pool, const Tiling& t, const float* kernel) {
-  Spots all(t.depth, t.filters);
+Spots<SPOTS> transformed(ffi::ThreadPool& pool, const Tiling& t, const float* kernel) {
+  Spots<SPOTS> all(t.depth, t.filters);
   parallel_for(pool, all.rows / LANES, [&](int64_t part) {
     for (int64_t row = part * LANES; row < (part + 1) * LANES; row++) {
       int64_t phase = row / t.channels, c = row % t.channels;
@@ -435,7 +435,7 @@ void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const fl
                               Finish finish, float* inner) {
   int64_t each = Tiling(g, TILES).tiles() / pool.num_threads();
   Tiling t(g, std::clamp<int64_t>(each, 6, TILES));
-  Spots weights = transformed(pool, t, kernel);
+  Spots<SPOTS> weights = transformed(pool, t, kernel);
   parallel_for(pool, (t.tiles() + t.at_once - 1) / t.at_once, [&](int64_t block) {
     int64_t first = block * t.at_once, count = std::min(t.at_once, t.tiles() - first);
     Scratch scratch(t.space());
@@ -451,7 +451,7 @@ void strided_winograd_forward(ffi::ThreadPool& pool, const Geometry& g, const fl
 void strided_winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradient, const float* kernel, Finish finish,
                             float* outer) {
   Tiling t = Tiling::back(g, TILES);
-  Spots weights = transformed(pool, t, kernel).transposed(pool, [](int64_t spot) { return spot; });
+  Spots<SPOTS> weights = transformed(pool, t, kernel).transposed(pool);
   // some pictures for each task, or for few pictures some lines of tiles of one
   int64_t lines = t.down.tiles, threads = pool.num_threads();
   int64_t pictures = std::clamp<int64_t>(g.batch / threads, 1, std::max<int64_t>(1, TILES / (lines * t.across.tiles)));
@@ -477,7 +477,7 @@ void strided_winograd_outer(ffi::ThreadPool& pool, const Geometry& g, Undo gradi
 void strided_winograd_kernel(ffi::ThreadPool& pool, const Geometry& g, const float* outer, Undo gradient, float* kernel,
                              float* bias) {
   Tiling t(g, KERNEL_TILES);
-  KernelTotals totals(std::min(PARTS, g.batch), t.depth, g.filters);
+  KernelTotals<SPOTS> totals(std::min(PARTS, g.batch), t.depth, g.filters);
   parallel_for(pool, totals.parts(), [&](int64_t part) {
     Scratch scratch(t.space());
     float *seen = scratch.take(SPOTS * t.outer_step), *given = scratch.take(SPOTS * t.inner_step);

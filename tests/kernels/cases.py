@@ -157,5 +157,14 @@ CASES = [
         [(1, 29, 21, 32), (0,), (3, 3, 16, 32), (0,)],
     ),
     (convolutions.KERNEL, UNEVEN | {"size": (3, 3), "undone": 0.3}, [(17, 11, 12, 16), *[(17, 6, 7, 32)] * 2]),
+    # 3 by 3 in tiles of four results across: all there, and one fewer in the last
+    (convolutions.CONVOLUTION, WIDE | {"slope": 0.0}, [(3, 6, 8, 16), (3, 3, 16, 32), (32,)]),
+    (convolutions.CONVOLUTION, TILED | {"slope": 0.2}, [(2, 5, 12, 20), (3, 3, 20, 16), (16,)]),
+    (
+        convolutions.OUTER,
+        FAR | {"lengths": (8, 7), "undone": 0.0, "slope": 1.0},
+        [*[(3, 7, 13, 32)] * 2, (3, 3, 16, 32), (0,)],
+    ),
+    (convolutions.KERNEL, WIDE | {"size": (3, 3), "undone": 0.3}, [(5, 9, 15, 32), *[(5, 9, 15, 16)] * 2]),
 ]
 NATIVE = pytest.mark.skipif(not native.load().names, reason="the native kernels were not built")

@@ -17,6 +17,7 @@ from lamina.kernels import convolution as kernels
 from lamina.kernels import convolution_operations
 from lamina.kernels.convolution_operations import CONVOLUTION, LARGE
 from lamina.kernels.joined_convolution import concatenate
+from tests.kernels.cases import NATIVE
 
 LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -111,6 +112,30 @@ def test_transpose_against_lax(problem):
         x,
         kernel,
     )
+
+
+def plain_sum(x, kernel):
+    """A convolution one product after the other."""
+    rows, columns = x.shape[1] - 2, x.shape[2] - 2
+    total = np.zeros((len(x), rows, columns, kernel.shape[3]), x.dtype)
+    for y, z, channel in np.ndindex(kernel.shape[:3]):
+        total += x[:, y : y + rows, z : z + columns, channel : channel + 1] * kernel[y, z, channel]
+    return total
+
+
+@NATIVE
+@pytest.mark.parametrize("width", [8, 10])  # tiles of four and of two results
+def test_minimal_filtering_errs_no_more_than_a_plain_sum(width):
+    rng = np.random.default_rng(width)
+    x, kernel = (rng.normal(size=shape).astype("float32") for shape in [(4, 9, width + 2, 64), (3, 3, 64, 32)])
+    given = rng.normal(size=(4, 7, width, 32)).astype("float32")
+    found, vjp = jax.vjp(lambda x, kernel: kernels.conv(x, kernel, padding="valid"), x, kernel)
+    of_x = vjp(jnp.asarray(given))[0]
+    around = np.pad(given, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    for mine, arrays in [(found, (x, kernel)), (of_x, (around, turned))]:
+        exact, plain = plain_sum(*(array.astype("float64") for array in arrays)), plain_sum(*arrays)
+        assert np.abs(mine - exact).max() < 1.2 * np.abs(plain - exact).max()
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_TAPS", 2), ("MAX_PATCHES", 10)])
