@@ -1,6 +1,6 @@
 // Convolutions with kernels of 3 by 3 and steps of 1 by Winograd's minimal filtering: pictures are cut into tiles of 2 by 4
 // results, F(2x4, 3x3), each of which takes 24 multiplications for a channel and a filter instead of 72, or of 2 by 2,
-// F(2x2, 3x3), with 16 instead of 36. In float32 the largest error is no larger than that of the plain sum, which is longer
+// F(2x2, 3x3), with 16 instead of 36. In float32 the largest error is about that of the plain sum, which is longer
 // (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", https://arxiv.org/abs/1509.09308).
 #pragma once
 
