@@ -55,18 +55,18 @@ class SelfAttention(Layer):
         self.project = Dense(3 * width, dtype=self.dtype_policy)
         self.merge = Dense(width, dtype=self.dtype_policy)
 
-    def call(self, x: Array, seen: Array | None = None) -> Array:
+    def call(self, x: Array, present: Array | None = None) -> Array:
         """The result, ``(batch, length, width)``.
 
         Args:
             x: shape ``(batch, length, width)``.
-            seen: shape ``(batch, length)``, True for the positions that may be seen.
+            present: shape ``(batch, length)``: False for padding, which is not seen, and gets zeros.
         """
         batch, length, width = x.shape
-        projected = self.project(x).reshape(batch, length, 3 * self.heads, -1)
-        mask = None if seen is None else seen[:, None, None, :]
+        projected = self.project(x, present).reshape(batch, length, 3 * self.heads, -1)
+        mask = None if present is None else present[:, None, None, :]
         taken = self_attention(projected, mask=mask, causal=self.causal, padded=True)
-        return self.drop(self.merge(taken.reshape(batch, length, width)))
+        return self.drop(self.merge(taken.reshape(batch, length, width), present))
 
 
 @layer
@@ -106,18 +106,19 @@ class TransformerBlock(Layer):
     def build(self, x_shape: Shape) -> None:
         self.down = Dense(self.axis_length(x_shape, -1))
 
-    def call(self, x: Array, seen: Array | None = None) -> Array:
+    def call(self, x: Array, present: Array | None = None) -> Array:
+        """The result; arguments as for :class:`SelfAttention`."""
         if self.normalize_first:
             normal = self.attention_norm(x)
-            x = residual(again(x, normal), self.attention(normal, seen))
+            x = residual(again(x, normal), self.attention(normal, present))
             normal = self.norm(x)
-            return residual(again(x, normal), self.change(normal))
-        x = self.attention_norm(residual(x, self.attention(x, seen)))
-        return self.norm(residual(x, self.change(x)))
+            return residual(again(x, normal), self.change(normal, present))
+        x = self.attention_norm(residual(x, self.attention(x, present)))
+        return self.norm(residual(x, self.change(x, present)))
 
-    def change(self, x: Array) -> Array:
-        """What the small network makes of each position."""
-        return self.drop(self.down(self.up(x)))
+    def change(self, x: Array, present: Array | None = None) -> Array:
+        """What the small network makes of each position that is present."""
+        return self.drop(self.down(self.up(x, present), present))
 
     def weights_to_decode(self) -> BlockWeights:
         """The weights, as :func:`~lamina.kernels.decoding.write` takes them."""
@@ -190,9 +191,9 @@ class Transformer(Model):
     def call(self, tokens: Array) -> Array:
         x = self._embed(tokens)
         # what stands at the end of a text is not seen by a causal network anyway
-        seen = None if self.causal else tokens >= 0
+        present = None if self.causal else tokens >= 0
         for block in self.blocks:
-            x = block(x, seen)
+            x = block(x, present)
         return self.norm(x) if self.normalize_first else x
 
     def write(self, caches: list[Cache], tokens: Array, chances: Array, **settings: Any) -> tuple[Array, list[Cache]]:

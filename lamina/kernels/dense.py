@@ -5,13 +5,13 @@ from typing import Any
 import jax
 
 from lamina.core.notes import Notes
-from lamina.core.typing import Array, Real, Shaped
+from lamina.core.typing import Array, Bool, Real, Shaped
 from lamina.kernels.dense_operations import DENSE, DENSE_GELU, DENSE_TRANSPOSED, nothing
 from lamina.kernels.feed_forward import FEED_FORWARD, fits
 
 #: by what layers without an activation gave, as long as a program is traced: how that is worked out with something added to it
 _plus = Notes()
-#: by what layers with GELU gave: what they were given
+#: by what layers with GELU gave: what they were given, and which rows were present
 _given_to_gelu = Notes()
 
 
@@ -20,6 +20,7 @@ def dense(
     kernel: Real[Array, "inputs outputs"],
     bias: Real[Array, " outputs"] | None = None,
     slope: float = 1.0,
+    present: Bool[Array, "*batch"] | None = None,
 ) -> Real[Array, "*batch outputs"]:
     r""":math:`\sigma(x W + b)`.
 
@@ -28,6 +29,8 @@ def dense(
         kernel: :math:`W`, of shape ``(inputs, outputs)``.
         bias: :math:`b`, of shape ``(outputs,)``.
         slope: what :math:`\sigma` multiplies negative numbers by: 0 makes it the rectified linear unit.
+        present: shape ``(...)``: False for rows, as of padding, that are left out, and give zeros; all count if it is not
+            given.
 
     Returns:
         Shape ``(..., outputs)``.
@@ -37,14 +40,15 @@ def dense(
     [[11.5]]
     """
     bias = nothing(kernel) if bias is None else bias
+    rows = [] if present is None else [present]
     if slope != 1:
-        return DENSE(x, kernel, bias, nothing(kernel), slope=float(slope))
-    given = _given_to_gelu.read(x)
+        return DENSE(x, kernel, bias, nothing(kernel), *rows, slope=float(slope))
+    given, given_present = _given_to_gelu.read(x) or (None, None)
 
     def plus(more: Array) -> Array:
-        if given is not None and fits(*given, kernel, bias):
-            return FEED_FORWARD(*given, kernel, bias, more)
-        return DENSE(x, kernel, bias, more, slope=1.0)
+        if given is not None and given_present is present and fits(*given, kernel, bias):
+            return FEED_FORWARD(*given, kernel, bias, more, *rows)
+        return DENSE(x, kernel, bias, more, *rows, slope=1.0)
 
     return _noted(_plus, plus, plus(nothing(kernel)))
 
@@ -62,6 +66,7 @@ def dense_gelu(
     x: Real[Array, "*batch inputs"],
     kernel: Real[Array, "inputs outputs"],
     bias: Real[Array, " outputs"] | None = None,
+    present: Bool[Array, "*batch"] | None = None,
 ) -> Real[Array, "*batch outputs"]:
     r"""GELU, in the form with :math:`\tanh`, of :math:`x W + b`, for arrays as in :func:`dense`.
 
@@ -70,7 +75,8 @@ def dense_gelu(
     [[11.0]]
     """
     given = x, kernel, nothing(kernel) if bias is None else bias
-    return _noted(_given_to_gelu, given, DENSE_GELU(*given))
+    rows = [] if present is None else [present]
+    return _noted(_given_to_gelu, (given, present), DENSE_GELU(*given, *rows))
 
 
 def dense_transposed(

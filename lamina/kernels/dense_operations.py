@@ -1,6 +1,7 @@
 """What dense layers are made of: products with what is added to them, with GELU, by the kernel turned over; and gradients.
 
-Forward natively; back where there are some rows or little to do, with XLA's own products elsewhere.
+Forward natively; back where there are some rows or little to do, with XLA's own products elsewhere. A last array of truth
+values may say which rows are ``present``: others, as of padding, give what is added to them, or zeros.
 """
 
 import math
@@ -32,14 +33,29 @@ def nothing(like: Array) -> Array:
     return jnp.zeros(0, like.dtype)
 
 
-def _portable(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Array:
+def where_present(present: Array | None, values: Array, others: Array | None = None) -> Array:
+    """``values`` in the rows that are present, elsewhere ``others``, or zeros; all of them if nothing says which are."""
+    if present is None:
+        return values
+    return jnp.where(present[..., None], values, 0 if others is None or not others.size else others)
+
+
+def in_rows(present: Array | None) -> Array:
+    """Which rows are present, as kernels take it."""
+    return jnp.zeros(0, bool) if present is None else present.reshape(-1)
+
+
+def _portable(
+    x: Array, kernel: Array, bias: Array, more: Array, present: Array | None = None, *, slope: float
+) -> Array:
     before = jnp.matmul(x, kernel)
-    return activate(before + more if more.size else before, bias, slope)
+    return where_present(present, activate(before + more if more.size else before, bias, slope), more)
 
 
-def _native(x: Array, kernel: Array, bias: Array, more: Array, *, slope: float) -> Any:
+def _native(x: Array, kernel: Array, bias: Array, more: Array, present: Array | None = None, *, slope: float) -> Any:
     shape = jax.ShapeDtypeStruct((row_count(x), kernel.shape[1]), x.dtype)
-    y = call(of_dtype("dense", x), shape, as_rows(x), kernel, bias, more, slope=np.float32(slope))
+    arrays = as_rows(x), kernel, bias, more, in_rows(present)
+    y = call(of_dtype("dense", x), shape, *arrays, slope=np.float32(slope))
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
@@ -76,27 +92,27 @@ def _transposed_gradients(primals: Any, results: Any, gradients: Any, wanted: An
     ]
 
 
-def _gelu_portable(x: Array, kernel: Array, bias: Array) -> Array:
-    return gelu_tanh(DENSE(x, kernel, bias, nothing(kernel), slope=1.0))
+def _gelu_portable(x: Array, kernel: Array, bias: Array, *present: Array) -> Array:
+    return gelu_tanh(DENSE(x, kernel, bias, nothing(kernel), *present, slope=1.0))
 
 
-def _keeping_portable(x: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
-    before = DENSE(x, kernel, bias, nothing(kernel), slope=1.0)
+def _keeping_portable(x: Array, kernel: Array, bias: Array, *present: Array) -> tuple[Array, Array]:
+    before = DENSE(x, kernel, bias, nothing(kernel), *present, slope=1.0)
     return gelu_tanh(before), before
 
 
-def _keeping_native(x: Array, kernel: Array, bias: Array) -> list[Array]:
-    return _gelu_by_kernel(x, kernel, bias, keep=True)
+def _keeping_native(x: Array, kernel: Array, bias: Array, present: Array | None = None) -> list[Array]:
+    return _gelu_by_kernel(x, kernel, bias, present, keep=True)
 
 
-def _gelu_native(x: Array, kernel: Array, bias: Array) -> Array:
-    return _gelu_by_kernel(x, kernel, bias, keep=False)[0]
+def _gelu_native(x: Array, kernel: Array, bias: Array, present: Array | None = None) -> Array:
+    return _gelu_by_kernel(x, kernel, bias, present, keep=False)[0]
 
 
-def _gelu_by_kernel(x: Array, kernel: Array, bias: Array, keep: bool) -> list[Array]:
+def _gelu_by_kernel(x: Array, kernel: Array, bias: Array, present: Array | None, keep: bool) -> list[Array]:
     rows, outputs = row_count(x), kernel.shape[1]
     shapes = [jax.ShapeDtypeStruct((count, outputs), x.dtype) for count in (rows, rows * keep)]
-    y, before = call(of_dtype("dense_gelu", x), shapes, as_rows(x), kernel, bias)
+    y, before = call(of_dtype("dense_gelu", x), shapes, as_rows(x), kernel, bias, in_rows(present))
     shape = (*x.shape[:-1], outputs)
     return [y.reshape(shape), before.reshape(shape) if keep else before]
 
@@ -105,13 +121,17 @@ def _many_rows(x: Any, *others: Any) -> bool:
     return _floats(x, *others) and row_count(x) >= MANY_ROWS
 
 
+def _gelu_supports(x: Any, kernel: Any, bias: Any, present: Any = None) -> bool:
+    return _many_rows(x, kernel, bias)
+
+
 def _gelu_gradients(primals: Any, before: Any, gradients: Any, wanted: Any) -> list[Any]:
-    (x, kernel, bias), (g,) = primals, gradients
-    return _of_layer(x, kernel, bias, before, g, wanted, slope=0.0, gelu=True)
+    (x, kernel, bias, *present), (g,) = primals, gradients
+    return [*_of_layer(x, kernel, bias, before, g, wanted, *present, slope=0.0, gelu=True), *(None for _ in present)]
 
 
-def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others)
+def _supports(x: Any, kernel: Any, bias: Any, more: Any, present: Any = None, **settings: Any) -> bool:
+    return _floats(x, kernel, bias, more)
 
 
 def _is_small(x: Any, kernel: Any) -> bool:
@@ -123,18 +143,34 @@ def _floats(*arrays: Any) -> bool:
 
 
 def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
-    (x, kernel, bias, more), (y,), (g,) = primals, results, gradients
-    of_more = undo(g, y, slope).astype(more.dtype) if more.size else more
-    return [*_of_layer(x, kernel, bias, y, g, wanted, slope=slope), of_more]
+    (x, kernel, bias, more, *present), (y,), (g,) = primals, results, gradients
+    of_more = where_present(present[0] if present else None, undo(g, y, slope), g) if more.size else more
+    return [
+        *_of_layer(x, kernel, bias, y, g, wanted, *present, slope=slope),
+        of_more.astype(more.dtype),
+        *(None for _ in present),
+    ]
 
 
 def _of_layer(
-    x: Array, kernel: Array, bias: Array, y: Array, g: Array, wanted: Any, *, slope: float, gelu: bool = False
+    x: Array,
+    kernel: Array,
+    bias: Array,
+    y: Array,
+    g: Array,
+    wanted: Any,
+    present: Array | None = None,
+    *,
+    slope: float,
+    gelu: bool = False,
 ) -> list[Any]:
     """The gradients of an input, a kernel and a bias, from the result (or what is before a GELU) and its gradient."""
     result = nothing(g) if slope == 1 else as_rows(y)
     settings = {"slope": slope, "gelu": gelu, "back": wanted[0]}
-    if MANY_ROWS <= row_count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
+    if present is not None:
+        given = as_rows(x), kernel, result, as_rows(g), in_rows(present)
+        of_x, of_kernel, of_bias = DENSE_GRADIENT(*given, **settings)
+    elif MANY_ROWS <= row_count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
         of_x, of_bias, before = DENSE_BACK(kernel, result, as_rows(g), **settings)
         of_kernel = kernel_gradient(as_rows(x), before)
     else:
@@ -152,9 +188,17 @@ def _before(gradient: Array, result: Array, slope: float, gelu: bool) -> Array:
 
 
 def _gradient_portable(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, gelu: bool
+    x: Array,
+    kernel: Array,
+    result: Array,
+    gradient: Array,
+    present: Array | None = None,
+    *,
+    slope: float,
+    back: bool,
+    gelu: bool,
 ) -> tuple[Array, Array, Array]:
-    gradient = _before(gradient, result, slope, gelu)
+    gradient = where_present(present, _before(gradient, result, slope, gelu))
     return _back(gradient, kernel, back), jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
 
 
@@ -163,12 +207,21 @@ def _back(gradient: Array, kernel: Array, back: bool) -> Array:
 
 
 def _gradient_native(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, gelu: bool
+    x: Array,
+    kernel: Array,
+    result: Array,
+    gradient: Array,
+    present: Array | None = None,
+    *,
+    slope: float,
+    back: bool,
+    gelu: bool,
 ) -> Any:
     outputs = kernel.shape[1]
     small = len(x) == 1 or _is_small(x, kernel)
-    if gelu and (small or len(x) < MANY_ROWS):
-        gradient, result, slope, gelu = _before(gradient, result, slope, gelu), nothing(gradient), 1.0, False
+    if (gelu or present is not None) and (small or len(x) < MANY_ROWS):
+        gradient = where_present(present, _before(gradient, result, slope, gelu))
+        result, slope, gelu, present = nothing(gradient), 1.0, False, None
     shapes = [
         jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
     ]
@@ -178,19 +231,27 @@ def _gradient_native(
     many = len(x) >= MANY_ROWS
     if not many:
         shapes[0] = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    arrays, number = (x, kernel, result, gradient), np.float32(slope)
+    arrays, number = (x, kernel, result, gradient, in_rows(present)), np.float32(slope)
     found = call("dense_gradient", [*shapes, undone], *arrays, slope=number, gelu=np.bool_(gelu))[:3]
     return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
 
 
 def _gradient_half(
-    x: Array, kernel: Array, result: Array, gradient: Array, *, slope: float, back: bool, gelu: bool
+    x: Array,
+    kernel: Array,
+    result: Array,
+    gradient: Array,
+    present: Array | None = None,
+    *,
+    slope: float,
+    back: bool,
+    gelu: bool,
 ) -> Any:
     shapes = [
         jax.ShapeDtypeStruct(shape, x.dtype)
         for shape in ((len(x) * back, x.shape[1]), kernel.shape, (kernel.shape[1],))
     ]
-    arrays, number = (x, kernel, result, gradient), np.float32(slope)
+    arrays, number = (x, kernel, result, gradient, in_rows(present)), np.float32(slope)
     return call("half_dense_gradient", shapes, *arrays, slope=number, gelu=np.bool_(gelu))
 
 
@@ -212,8 +273,9 @@ def _back_supports(kernel: Any, result: Any, gradient: Any, **settings: Any) -> 
     return _floats(kernel, gradient, result)
 
 
-def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
-    return _floats(x, kernel, *others) and (len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel))
+def _gradient_supports(x: Any, kernel: Any, result: Any, gradient: Any, present: Any = None, **settings: Any) -> bool:
+    enough = len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel)
+    return _floats(x, kernel, result, gradient) and enough
 
 
 DENSE = Operation(
@@ -247,7 +309,7 @@ DENSE_GELU_KEEPING = Operation(
     half=_keeping_native,
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
-    supports=_many_rows,
+    supports=_gelu_supports,
 )
 DENSE_GELU = Operation(
     "dense_gelu",
@@ -257,7 +319,7 @@ DENSE_GELU = Operation(
     half=_gelu_native,
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
-    supports=_many_rows,
+    supports=_gelu_supports,
     forward=DENSE_GELU_KEEPING,
     backward=_gelu_gradients,
 )

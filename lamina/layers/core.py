@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from lamina.activations import slope_of
 from lamina.core import registry
 from lamina.core.config import config
-from lamina.core.errors import ConfigError
+from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.shapes import Shape
 from lamina.core.state import Array
 from lamina.core.symbolic import SymbolicTensor
 from lamina.kernels.dense import dense, dense_gelu
+from lamina.kernels.dense_operations import where_present
 from lamina.kernels.slopes import gelu_tanh
 from lamina.layers.base import InputSpec, Layer, layer
 
@@ -116,13 +117,26 @@ class Dense(Layer):
             )
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
-    def call(self, inputs: Array) -> Array:
+    def call(self, inputs: Array, present: Array | None = None) -> Array:
+        """The output.
+
+        Args:
+            inputs: shape ``(batch, ..., inputs)``.
+            present: shape ``(batch, ...)``: False for rows, as of padding, that are left out, and give zeros.
+        """
+        if present is not None and present.shape != inputs.shape[:-1]:
+            raise ShapeError(
+                f"layer {self.name!r} (Dense) expected present of shape {inputs.shape[:-1]}, one truth value for each "
+                f"row of inputs of shape {inputs.shape}; received shape {present.shape}."
+            )
+        if present is not None and present.dtype != bool:
+            present = present.astype(bool)
         slope = slope_of(self.activation)
         bias = self.bias.value if self.use_bias else None
         if self.activation is gelu_tanh:
-            return dense_gelu(inputs, self.kernel.value, bias)
-        x = dense(inputs, self.kernel.value, bias, 1.0 if slope is None else slope)
-        return x if slope is not None else self.activation(x)
+            return dense_gelu(inputs, self.kernel.value, bias, present)
+        x = dense(inputs, self.kernel.value, bias, 1.0 if slope is None else slope, present)
+        return x if slope is not None else where_present(present, self.activation(x))
 
 
 @layer

@@ -29,25 +29,27 @@ int64_t parts_of_kernel(int64_t inputs, int64_t threads) {
 struct KernelGradient {
   const float *x, *gradient;
   int64_t rows, inputs, outputs;
+  RowPlaces places{};
   int64_t padded = vectors(outputs) * LANES;
 
   bool ragged() const { return padded > outputs; }  // rows of g are read, and those of the result written, in whole vectors
-  int64_t scratch_size(int64_t width) const { return ROWS_AT_ONCE * (width + (ragged() ? padded : 0)); }
+  bool copies() const { return ragged() || places.places; }
+  int64_t scratch_size(int64_t width) const { return ROWS_AT_ONCE * (width + (copies() ? padded : 0)); }
 
   // `width` rows of it from `begin` on. Before each tile, meanwhile(part, parts) is told how far it has come.
   template <typename Meanwhile>
   void work(int64_t begin, int64_t width, Rows<float> out, float* scratch, const Meanwhile& meanwhile) const {
     int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
     float *left = scratch, *right = scratch + ROWS_AT_ONCE * width;
-    for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+    for (int64_t first = 0; first == 0 || first < rows; first += ROWS_AT_ONCE) {  // zeros, if there are no rows
       int64_t count = std::min(ROWS_AT_ONCE, rows - first);
       for (int64_t row = 0; row < count; row++)
-        std::memcpy(left + row * width, x + (first + row) * inputs + begin, width * sizeof(float));
+        std::memcpy(left + row * width, x + places[first + row] * inputs + begin, width * sizeof(float));
       Rows<const float> given{gradient + first * outputs, outputs};
-      if (ragged()) {
+      if (copies()) {
         for (int64_t row = 0; row < count; row++)
           for (int64_t k = 0; k < padded; k += LANES)
-            store(right + row * padded + k, load(given.values + row * outputs + k, outputs - k));
+            store(right + row * padded + k, load(gradient + places[first + row] * outputs + k, outputs - k));
         given = {right, padded};
       }
       for (int64_t panel = 0; panel < panels; panel++) {
@@ -75,11 +77,13 @@ struct KernelGradient {
 };
 
 // A part of the gradient in front of an activation, where there is a place for it, and of that of the bias.
-void undo(const Before& before, int64_t rows, int64_t outputs, int64_t part, int64_t parts, float* undone, float* of_bias) {
+void undo(const Before& before, int64_t rows, const RowPlaces& places, int64_t outputs, int64_t part, int64_t parts,
+          float* undone, float* of_bias) {
   int64_t total = vectors(outputs), end = share(total, part + 1, parts) * LANES;
   for (int64_t n = share(total, part, parts) * LANES; n < end; n += LANES) {
     Vector sum{};
-    for (int64_t place = n, row = 0; row < rows; row++, place += outputs) {
+    for (int64_t row = 0; row < rows; row++) {
+      int64_t place = places[row] * outputs + n;
       Vector value = before.result ? before.at(place, outputs - n) : load(before.gradient + place, outputs - n);
       if (undone) store(undone + place, value, outputs - n);
       sum += value;
@@ -88,12 +92,21 @@ void undo(const Before& before, int64_t rows, int64_t outputs, int64_t part, int
   }
 }
 
-// activated(x kernel + bias + more), of many rows; the kernel may be turned over.
+// activated(x kernel + bias + more), of the rows that are there of many; the kernel may be turned over.
 template <bool TURNED = false>
-void large_dense(ffi::ThreadPool& pool, const Product& product, const float* kernel) {
-  if (stays_in_cache(product.rows, product.depth, product.columns)) return multiply_in_cache<TURNED>(pool, product, kernel);
+void large_dense(ffi::ThreadPool& pool, Product product, const float* kernel, const PresentRows& present) {
+  product = product.with_rows(present.places(), present.places()), product.rows = present.count();
+  auto fill_others = [&](int64_t task, int64_t tasks) {
+    present.fill_others(product.out, product.more, product.columns, task, tasks);
+    present.fill_others<float>(product.before, nullptr, product.columns, task, tasks);
+  };
+  if (stays_in_cache(product.rows, product.depth, product.columns))
+    return multiply_in_cache<TURNED>(pool, product, kernel, fill_others);
   ByPanels by_panels(product, pool.num_threads());
-  parallel_for(pool, by_panels.tasks(), [&](int64_t task) { by_panels.work<TURNED>(kernel, task); });
+  parallel_for(pool, by_panels.tasks(), [&](int64_t task) {
+    fill_others(task, by_panels.tasks());
+    by_panels.work<TURNED>(kernel, task);
+  });
 }
 
 // activated(x kernel + bias + more), of few rows. Threads share the rows of a large kernel: if each read half of every row, only half of
@@ -129,24 +142,31 @@ void small_dense(ffi::ThreadPool& pool, const Product& product, const float* ker
 }
 
 // The same, of any number of rows.
-ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats more, FloatsOut out, float slope) {
+ffi::Error dense(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats more, Booleans there, FloatsOut out,
+                 float slope) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
+  PresentRows present(rows, there);
   Finish finish{values_or_null(bias), slope};
   const float* added = values_or_null(more);
   Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, added};
-  bool large = rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS;
-  large ? large_dense(pool, product, kernel.typed_data()) : small_dense(pool, product, kernel.typed_data());
+  if (rows >= MANY_ROWS && rows * inputs * outputs >= WORTH_THREADS) {
+    large_dense(pool, product, kernel.typed_data(), present);
+  } else {
+    small_dense(pool, product, kernel.typed_data());
+    present.fill_others(product.out, added, outputs, 0, 1);
+  }
   return ffi::Error::Success();
 }
 
 LAMINA_HANDLER(dense, dense,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope"));
 
 // x kernel^T, of many rows.
 ffi::Error dense_transposed(ffi::ThreadPool pool, Floats x, Floats kernel, FloatsOut out) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[0];
-  large_dense<true>(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), {}}, kernel.typed_data());
+  Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), {}};
+  large_dense<true>(pool, product, kernel.typed_data(), {rows});
   return ffi::Error::Success();
 }
 
@@ -154,16 +174,18 @@ LAMINA_HANDLER(dense_transposed, dense_transposed,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>());
 
 // GELU of x kernel + bias, and that itself if there is a place for it; of many rows.
-ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, FloatsOut out, FloatsOut before) {
+ffi::Error dense_gelu(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Booleans there, FloatsOut out,
+                      FloatsOut before) {
   int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], outputs = kernel.dimensions()[1];
   Finish finish{values_or_null(bias), 1.0f};
-  large_dense(pool, {x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, true, values_or_null(*before)},
-              kernel.typed_data());
+  float* kept = values_or_null(*before);
+  Product product{x.typed_data(), rows, inputs, outputs, out->typed_data(), finish, nullptr, true, kept};
+  large_dense(pool, product, kernel.typed_data(), {rows, there});
   return ffi::Error::Success();
 }
 
 LAMINA_HANDLER(dense_gelu, dense_gelu,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 // The gradients of a small layer: of the input, where there is a place for it, of the kernel and of the bias.
@@ -213,14 +235,15 @@ LAMINA_HANDLER(small_dense_gradient, small_dense_gradient,
 // The gradients of a large layer: of the input, where there is a place for it, of the kernel and of the bias. In one call, or
 // XLA would keep a copy of the kernel: it could not tell that the update of the weights comes after both. `undone` is where
 // the gradient in front of the activation is kept; with `gelu`, `result` is what was before the GELU.
-ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, FloatsOut of_x,
-                          FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool gelu) {
-  int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
+ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats result, Floats given, Booleans there,
+                          FloatsOut of_x, FloatsOut of_kernel, FloatsOut of_bias, FloatsOut undone, float slope, bool gelu) {
+  PresentRows present(x.dimensions()[0], there);
+  int64_t rows = present.count(), inputs = kernel.dimensions()[0], outputs = kernel.dimensions()[1];
   int64_t threads = rows * inputs * outputs < WORTH_THREADS ? 1 : pool.num_threads();
   bool activated = result.element_count() > 0;
   Before before{given.typed_data(), activated ? result.typed_data() : nullptr, slope, gelu};
   if (stays_in_cache(rows, inputs, outputs)) {
-    GradientInCache gradients{x.typed_data(), kernel.typed_data(), before, rows, inputs, outputs,
+    GradientInCache gradients{x.typed_data(), kernel.typed_data(), before, present, inputs, outputs,
                               values_or_null(*of_x), of_kernel->typed_data(),
                               of_bias->typed_data(), threads};
     auto body = [&](int64_t phase, int64_t part) {
@@ -232,12 +255,16 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
     return ffi::Error::Success();
   }
   const float* gradient = activated ? undone->typed_data() : given.typed_data();
-  KernelGradient of_matrix{x.typed_data(), gradient, rows, inputs, outputs};
-  ByPanels back({gradient, rows, outputs, inputs, of_x->typed_data(), {}}, threads);
+  KernelGradient of_matrix{x.typed_data(), gradient, rows, inputs, outputs, present.places()};
+  Product of_input{gradient, rows, outputs, inputs, of_x->typed_data(), {}};
+  ByPanels back(of_input.with_rows(present.places(), present.places()), threads);
   int64_t ahead = of_x->element_count() ? back.tasks() : 0, slices = parts_of_kernel(inputs, threads), parts = ahead + slices;
   auto body = [&](int64_t phase, int64_t part) {
-    if (phase == 0)
-      return undo(before, rows, outputs, part, parts, activated ? undone->typed_data() : nullptr, of_bias->typed_data());
+    if (phase == 0) {
+      present.fill_others<float>(values_or_null(*of_x), nullptr, inputs, part, parts);
+      return undo(before, rows, present.places(), outputs, part, parts, activated ? undone->typed_data() : nullptr,
+                  of_bias->typed_data());
+    }
     if (part < ahead) return back.work<true>(kernel.typed_data(), part);
     int64_t begin = share(inputs, part - ahead, slices), end = share(inputs, part - ahead + 1, slices);
     of_matrix.work(begin, end - begin, of_kernel->typed_data());
@@ -247,7 +274,7 @@ ffi::Error dense_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats 
 }
 
 LAMINA_HANDLER(dense_gradient, dense_gradient,
-               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Booleans>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
                    .Ret<ffi::Buffer<ffi::F32>>().Attr<float>("slope").Attr<bool>("gelu"));
 
@@ -261,7 +288,7 @@ ffi::Error dense_back(ffi::ThreadPool pool, Floats kernel, Floats result, Floats
   int64_t parts = further ? back.tasks() : pool.num_threads();
   parallel_phases(pool, further ? 2 : 1, parts, [&](int64_t phase, int64_t part) {
     if (phase == 1) return back.work<true>(kernel.typed_data(), part);
-    undo(before, rows, outputs, part, parts, undone->typed_data(), of_bias->typed_data());
+    undo(before, rows, {}, outputs, part, parts, undone->typed_data(), of_bias->typed_data());
   });
   return ffi::Error::Success();
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "handlers.h"
+#include "present_rows.h"
 #include "product.h"
 #include "scratch.h"
 #include "shuffles.h"
@@ -36,10 +37,11 @@ inline void fetch(const float* numbers, int64_t begin, int64_t end) {
   for (; begin < end; begin += 16) __builtin_prefetch(numbers + begin, 0, 2);
 }
 
-// A share of `count` rows from `row` on.
-inline void fetch_rows(const float* matrix, int64_t columns, int64_t row, int64_t count, int64_t part, int64_t parts) {
-  int64_t numbers = std::max<int64_t>(0, count) * columns;
-  fetch(matrix + row * columns, share(numbers, part, parts), share(numbers, part + 1, parts));
+// A share of `count` rows from `row` on, which lie close together.
+inline void fetch_rows(const float* matrix, int64_t columns, const RowPlaces& rows, int64_t row, int64_t count, int64_t part,
+                       int64_t parts) {
+  int64_t numbers = count * columns;
+  if (count > 0) fetch(matrix + rows[row] * columns, share(numbers, part, parts), share(numbers, part + 1, parts));
 }
 
 // How a gradient in front of an activation is made of the one behind it: times a slope where the result is below zero, or times
@@ -66,7 +68,15 @@ struct Product {
   const float* more = nullptr;
   bool gelu = false;
   float* before = nullptr;
+  RowPlaces source{}, target{};  // where rows of `left` and `before` lie, and those of `out` and `more`
   int64_t total = vectors(columns), panels = (total + NARROW - 1) / NARROW;
+
+  // The same of rows that lie at those places.
+  Product with_rows(const RowPlaces& from, const RowPlaces& to) const {
+    Product found = *this;
+    found.source = from, found.target = to;
+    return found;
+  }
 
   // How large a panel is and where it begins, in columns, in numbers, and in vectors.
   int64_t begin(int64_t panel) const { return share(total, panel, panels) * LANES; }
@@ -82,23 +92,23 @@ struct Product {
     for (int64_t row = first; row < last; row += BAND) {
       int64_t here = std::min(BAND, last - row);
       for (int64_t i = 0; i < here; i++) {
-        from[i] = left + (row + i) * depth, to[i] = out + (row + i) * columns;
-        for (int64_t n = 0; n < valid(panel); n += LANES) {  // what is read or written afterwards
-          int64_t place = (row + i) * columns + begin(panel) + n;
-          if (before) __builtin_prefetch(before + place, 1, 2);
-          if (more) __builtin_prefetch(more + place, 0, 2);
+        int64_t place = source[row + i], result = target[row + i];
+        from[i] = left + place * depth, to[i] = out + result * columns;
+        for (int64_t n = begin(panel), end = n + valid(panel); n < end; n += LANES) {  // what is read or written afterwards
+          if (before) __builtin_prefetch(before + place * columns + n, 1, 2);
+          if (more) __builtin_prefetch(more + result * columns + n, 0, 2);
         }
       }
       product_of_panel(width(panel), from, to, here, &run, 1, depth, weights, begin(panel), valid(panel),
                        {finish.bias, more ? 1.0f : finish.slope});
       if (gelu || more)
         for (int64_t i = row; i < row + here; i++)
-          for (int64_t n = begin(panel), end = n + valid(panel); n < end; n += LANES) finish_later(i * columns + n, end - n);
+          for (int64_t n = begin(panel), end = n + valid(panel); n < end; n += LANES) finish_later(i, n, end - n);
     }
   }
 
-  // The same of FIRST rows from `first` on, while a panel of NARROW vectors is copied from the matrix: what is far away is
-  // waited for less.
+  // The same of FIRST rows from `first` on, each behind the last, while a panel of NARROW vectors is copied from the matrix:
+  // what is far away is waited for less.
   void work_and_copy(int64_t panel, const float* matrix, int64_t first, float* weights) const {
     int64_t start = begin(panel), count = valid(panel);
     const float *from = left + first * depth, *row = matrix + start;
@@ -126,16 +136,17 @@ struct Product {
 #pragma GCC unroll 4
       for (int j = 0; j < NARROW; j++) {
         if (j * LANES >= count) break;
-        int64_t place = (first + i) * columns + start + j * LANES;
-        store(out + place, activated(total[i][j], more ? 1.0f : finish.slope), count - j * LANES);
-        if (gelu || more) finish_later(place, count - j * LANES);
+        int64_t column = start + j * LANES;
+        store(out + (first + i) * columns + column, activated(total[i][j], more ? 1.0f : finish.slope), count - j * LANES);
+        if (gelu || more) finish_later(first + i, column, count - j * LANES);
       }
   }
 
-  void finish_later(int64_t place, int64_t count) const {
+  void finish_later(int64_t row, int64_t column, int64_t count) const {
+    int64_t place = target[row] * columns + column;
     Vector value = load(out + place, count);
     if (more) value = activated(value + load(more + place, count), finish.slope);
-    if (before) store(before + place, value, count);
+    if (before) store(before + source[row] * columns + column, value, count);
     store(out + place, gelu ? Gelu(value).value : value, count);
   }
 
@@ -143,7 +154,7 @@ struct Product {
   void work(const float* weights, int64_t first, int64_t last) const {
     for (int64_t row = first; row < last; row += BAND)
       for (int64_t panel = 0; panel < panels; panel++) {
-        fetch_rows(left, depth, row + BAND, std::min(BAND, last - row - BAND), panel, panels);
+        fetch_rows(left, depth, source, row + BAND, std::min(BAND, last - row - BAND), panel, panels);
         work(panel, weights + place(panel), row, std::min(row + BAND, last));
       }
   }
@@ -189,7 +200,7 @@ struct ByPanels {
     int64_t first = share(product.rows, band, bands), last = share(product.rows, band + 1, bands);
     Scratch scratch(size);
     float* weights = scratch.take(size);
-    if (!TURNED && product.width(panel) == NARROW && last - first >= FIRST)
+    if (!TURNED && !product.source.places && product.width(panel) == NARROW && last - first >= FIRST)
       product.work_and_copy(panel, matrix, first, weights), first += FIRST;
     else
       copy_panel<TURNED>(product, matrix, panel, weights);
@@ -197,9 +208,9 @@ struct ByPanels {
   }
 };
 
-// finish(x matrix), where the matrix, which may be turned over, stays in the cache.
-template <bool TURNED>
-void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const float* matrix) {
+// finish(x matrix), where the matrix, which may be turned over, stays in the cache. meanwhile(task, tasks) is run beside it.
+template <bool TURNED, typename Meanwhile>
+void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const float* matrix, const Meanwhile& meanwhile) {
   Scratch scratch(product.size(), true);
   float* weights = scratch.take(product.size());
   int64_t bands = (product.rows + BAND - 1) / BAND, tasks = std::min(bands, TASKS * pool.num_threads());
@@ -207,6 +218,7 @@ void multiply_in_cache(ffi::ThreadPool& pool, const Product& product, const floa
     if (phase == 1)
       return product.work(weights, share(bands, task, tasks) * BAND,
                           std::min(share(bands, task + 1, tasks) * BAND, product.rows));
+    meanwhile(task, tasks);
     for (int64_t panel = task; panel < product.panels; panel += tasks)
       copy_panel<TURNED>(product, matrix, panel, weights + product.place(panel));
   });
@@ -234,11 +246,14 @@ struct SumsInCache {
           store(left + (i - begin) * count + r * width + k, number(r, i + k, width - k));
   }
 
-  // Adds the products of `count` rows, of which `left` is such a copy, and `gradient` where it lies. Before each panel,
+  // The sums of a part without rows.
+  void clear(int64_t part) const { std::fill(of_part(part), of_part(part + 1), 0.0f); }
+
+  // Adds the products of `count` rows, of which `left` is such a copy, and of `gradient` at those places. Before each panel,
   // meanwhile(panel, panels) is told how far it has come.
   template <typename Meanwhile>
-  void add_block(const float* left, const float* gradient, float* right, int64_t count, int64_t begin, int64_t end,
-                 int64_t part, bool add, bool with_bias, const Meanwhile& meanwhile) const {
+  void add_block(const float* left, const float* gradient, const RowPlaces& places, float* right, int64_t count, int64_t begin,
+                 int64_t end, int64_t part, bool add, bool with_bias, const Meanwhile& meanwhile) const {
     float *to = of_part(part), *of_bias = to + inputs * padded;
     int64_t panels = (padded / LANES + WIDEST_TILE - 1) / WIDEST_TILE;
     for (int64_t panel = 0; panel < panels; panel++) {
@@ -249,7 +264,7 @@ struct SumsInCache {
         const float* from = gradient + start + n;
         Vector total = with_bias && add ? load(of_bias + start + n) : Vector{};
         for (int64_t r = 0; r < count; r++) {
-          Vector value = load(from + r * outputs, outputs - start - n);
+          Vector value = load(from + places[r] * outputs, outputs - start - n);
           store(right + r * width * LANES + n, value);
           total += value;
         }
@@ -279,16 +294,17 @@ inline int64_t slices_of(int64_t inputs, int64_t threads) {
   return std::min((threads + PARTS - 1) / PARTS, (inputs + INPUTS - 1) / INPUTS);
 }
 
-// The gradients of x matrix + bias, where the matrix stays in the cache. Rows fall into as many parts as there are partial sums,
-// and inputs into as many as give each thread work.
+// The gradients of x matrix + bias, where the matrix stays in the cache. The rows that are there fall into as many parts as there
+// are partial sums, and inputs into as many as give each thread work.
 struct GradientInCache {
   const float *x, *matrix;
   Before before;
-  int64_t rows, inputs, outputs;
+  const PresentRows& present;
+  int64_t inputs, outputs;
   float *of_x, *of_matrix, *of_bias;
   int64_t threads;
 
-  int64_t slices = slices_of(inputs, threads);
+  int64_t rows = present.count(), slices = slices_of(inputs, threads);
   Product back{before.gradient, rows, outputs, inputs, of_x, {}};
   Scratch scratch{(of_x ? back.size() : 0) + SumsInCache::size(inputs, outputs), true};
   float* turned = scratch.take(of_x ? back.size() : 0);
@@ -297,6 +313,7 @@ struct GradientInCache {
   int64_t parts() const { return PARTS * slices; }
 
   void copy(int64_t part) const {
+    present.fill_others<float>(of_x, nullptr, inputs, part, parts());
     for (int64_t panel = part; of_x && panel < back.panels; panel += parts())
       copy_panel<true>(back, matrix, panel, turned + back.place(panel));
   }
@@ -309,21 +326,24 @@ struct GradientInCache {
     Scratch memory(left_size + right_size + (before.result ? AT_ONCE * outputs : 0));
     float *left = memory.take(left_size), *right = memory.take(right_size);
     float* undone = memory.take(before.result ? AT_ONCE * outputs : 0);
+    RowPlaces all = present.places();
     for (int64_t row = first, block = 0; row < last; row += AT_ONCE, block++) {
-      int64_t count = std::min(AT_ONCE, last - row), numbers = count * outputs;
-      int64_t next = row + count, ahead = std::min(AT_ONCE, last - next);
-      const float* gradient = before.gradient + row * outputs;
-      for (int64_t i = 0; before.result && i < numbers; i += LANES)
-        store(undone + i, before.at(row * outputs + i, numbers - i), numbers - i);
-      if (before.result) gradient = undone;
-      sums.copy(count, begin, end, left, [&](int64_t r, int64_t i, int64_t valid) { return load(x + (row + r) * inputs + i, valid); });
-      sums.add_block(left, gradient, right, count, begin, end, part, row > first, slice == 0, [&](int64_t panel, int64_t panels) {
-        fetch_rows(x, inputs, next, ahead, panel, panels);
-        fetch_rows(before.gradient, outputs, next, ahead, panel, panels);
-        if (before.result) fetch_rows(before.result, outputs, next, ahead, panel, panels);
-      });
+      int64_t count = std::min(AT_ONCE, last - row), next = row + count, ahead = std::min(AT_ONCE, last - next);
+      RowPlaces places = all.from(row), of_gradient = before.result ? RowPlaces{} : places;
+      const float* gradient = before.result ? undone : before.gradient;
+      for (int64_t r = 0; before.result && r < count; r++)
+        for (int64_t n = 0; n < outputs; n += LANES)
+          store(undone + r * outputs + n, before.at(places[r] * outputs + n, outputs - n), outputs - n);
+      sums.copy(count, begin, end, left,
+                [&](int64_t r, int64_t i, int64_t valid) { return load(x + places[r] * inputs + i, valid); });
+      sums.add_block(left, gradient, of_gradient, right, count, begin, end, part, row > first, slice == 0,
+                     [&](int64_t panel, int64_t panels) {
+                       fetch_rows(x, inputs, all, next, ahead, panel, panels);
+                       fetch_rows(before.gradient, outputs, all, next, ahead, panel, panels);
+                       if (before.result) fetch_rows(before.result, outputs, all, next, ahead, panel, panels);
+                     });
       if (of_x && block % slices == slice)
-        Product{gradient, count, outputs, inputs, of_x + row * inputs, {}}.work(turned, 0, count);
+        Product{gradient, count, outputs, inputs, of_x, {}}.with_rows(of_gradient, places).work(turned, 0, count);
     }
   }
 

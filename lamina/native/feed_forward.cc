@@ -11,8 +11,9 @@ constexpr int64_t ROWS_AT_ONCE = 48;
 
 // GELU(x kernel + bias) second_kernel + second_bias + more. What is before the GELU is kept, if there is a place for it.
 ffi::Error feed_forward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bias, Floats second_kernel, Floats second_bias,
-                        Floats more, FloatsOut out, FloatsOut before) {
-  int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], hidden = kernel.dimensions()[1];
+                        Floats more, Booleans there, FloatsOut out, FloatsOut before) {
+  PresentRows present(x.dimensions()[0], there);
+  int64_t rows = present.count(), inputs = kernel.dimensions()[0], hidden = kernel.dimensions()[1];
   int64_t outputs = second_kernel.dimensions()[1];
   const float *given = x.typed_data(), *added = values_or_null(more);
   float *result = out->typed_data(), *kept = values_or_null(*before);
@@ -20,9 +21,11 @@ ffi::Error feed_forward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bi
   Product first{given, rows, inputs, hidden, nullptr, finish}, second{nullptr, rows, hidden, outputs, result, second_finish};
   Scratch shared(first.size() + second.size(), true);
   float *weights = shared.take(first.size()), *second_weights = shared.take(second.size());
-  int64_t bands = (rows + BAND - 1) / BAND, tasks = std::min(bands, TASKS * pool.num_threads());
+  int64_t bands = (rows + BAND - 1) / BAND, tasks = std::clamp<int64_t>(bands, 1, TASKS * pool.num_threads());
   parallel_phases(pool, 2, tasks, [&](int64_t phase, int64_t task) {
     if (phase == 0) {
+      present.fill_others(result, added, outputs, task, tasks);
+      present.fill_others<float>(kept, nullptr, hidden, task, tasks);
       for (int64_t panel = task; panel < first.panels; panel += tasks)
         copy_panel<false>(first, kernel.typed_data(), panel, weights + first.place(panel));
       for (int64_t panel = task; panel < second.panels; panel += tasks)
@@ -34,13 +37,13 @@ ffi::Error feed_forward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bi
     int64_t end = std::min(share(bands, task + 1, tasks) * BAND, rows);
     for (int64_t row = share(bands, task, tasks) * BAND; row < end; row += BAND) {
       int64_t here = std::min(BAND, end - row), next = row + here;
-      Product up{given + row * inputs, here, inputs, hidden, between, finish, nullptr, true, kept ? kept + row * hidden : nullptr};
+      RowPlaces places = present.places().from(row);
+      Product up = Product{given, here, inputs, hidden, between, finish, nullptr, true, kept}.with_rows(places, {});
       for (int64_t panel = 0; panel < up.panels; panel++) {
-        fetch_rows(given, inputs, next, std::min(BAND, end - next), panel, up.panels);
+        fetch_rows(given, inputs, present.places(), next, std::min(BAND, end - next), panel, up.panels);
         up.work(panel, weights + up.place(panel), 0, here);
       }
-      Product{between, here, hidden, outputs, result + row * outputs, second_finish, added ? added + row * outputs : nullptr}
-          .work(second_weights, 0, here);
+      Product{between, here, hidden, outputs, result, second_finish, added}.with_rows({}, places).work(second_weights, 0, here);
     }
   });
   return ffi::Error::Success();
@@ -48,13 +51,14 @@ ffi::Error feed_forward(ffi::ThreadPool pool, Floats x, Floats kernel, Floats bi
 
 LAMINA_HANDLER(feed_forward, feed_forward,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                   .Arg<Floats>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
+                   .Arg<Floats>().Arg<Booleans>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 // Its gradients: of the input, where there is a place for it, and of both kernels and biases. `before` is what was before the GELU.
 ffi::Error feed_forward_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, Floats second_kernel, Floats before,
-                                 Floats given, FloatsOut of_x, FloatsOut of_kernel, FloatsOut of_bias,
+                                 Floats given, Booleans there, FloatsOut of_x, FloatsOut of_kernel, FloatsOut of_bias,
                                  FloatsOut of_second_kernel, FloatsOut of_second_bias) {
-  int64_t rows = x.dimensions()[0], inputs = kernel.dimensions()[0], hidden = kernel.dimensions()[1];
+  PresentRows present(x.dimensions()[0], there);
+  int64_t rows = present.count(), inputs = kernel.dimensions()[0], hidden = kernel.dimensions()[1];
   int64_t outputs = second_kernel.dimensions()[1];
   const float *input = x.typed_data(), *kept = before.typed_data(), *gradient = given.typed_data();
   float* further = values_or_null(*of_x);
@@ -66,6 +70,7 @@ ffi::Error feed_forward_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, 
   int64_t slices = slices_of(std::min(inputs, hidden), pool.num_threads()), parts = PARTS * slices;
 
   auto copy = [&](int64_t part) {
+    present.fill_others<float>(further, nullptr, inputs, part, parts);
     for (int64_t panel = part; further && panel < back.panels; panel += parts)
       copy_panel<true>(back, kernel.typed_data(), panel, turned + back.place(panel));
     for (int64_t panel = part; panel < second_back.panels; panel += parts)
@@ -84,28 +89,29 @@ ffi::Error feed_forward_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, 
     float *left = scratch.take(left_size), *second_left = scratch.take(second_left_size), *right = scratch.take(right_size);
     float* undone = scratch.take(ROWS_AT_ONCE * hidden + LANES);  // the gradient in front of the GELU
     int64_t first = share(rows, here, PARTS), last = share(rows, here + 1, PARTS);
+    if (first == last && slice == 0) sums.clear(here), second_sums.clear(here);
+    RowPlaces all = present.places();
     for (int64_t row = first, block = 0; row < last; row += ROWS_AT_ONCE, block++) {
       int64_t count = std::min(ROWS_AT_ONCE, last - row), next = row + count, ahead = std::min(ROWS_AT_ONCE, last - next);
-      const float* behind = gradient + row * outputs;
-      Product{behind, count, outputs, hidden, undone, {}}.work(second_turned, 0, count);
+      RowPlaces places = all.from(row);
+      Product{gradient, count, outputs, hidden, undone, {}}.with_rows(places, {}).work(second_turned, 0, count);
       SumsInCache::copy(count, 0, hidden, second_left, [&](int64_t r, int64_t i, int64_t valid) {
-        Gelu gelu(load(kept + (row + r) * hidden + i, valid));
+        Gelu gelu(load(kept + places[r] * hidden + i, valid));
         float* place = undone + r * hidden + i;
         store(place, load(place, valid) * gelu.slope, valid);
         return gelu.value;
       });
       SumsInCache::copy(count, begin, end, left,
-                        [&](int64_t r, int64_t i, int64_t valid) { return load(input + (row + r) * inputs + i, valid); });
-      second_sums.add_block(second_left + second_begin * count, behind, right, count, second_begin, second_end, here,
+                        [&](int64_t r, int64_t i, int64_t valid) { return load(input + places[r] * inputs + i, valid); });
+      second_sums.add_block(second_left + second_begin * count, gradient, places, right, count, second_begin, second_end, here,
                             row > first, slice == 0, [&](int64_t panel, int64_t panels) {
-                              fetch_rows(gradient, outputs, next, ahead, panel, panels);
-                              fetch_rows(input, inputs, next, ahead, panel, panels);
+                              fetch_rows(gradient, outputs, all, next, ahead, panel, panels);
+                              fetch_rows(input, inputs, all, next, ahead, panel, panels);
                             });
-      sums.add_block(left, undone, right, count, begin, end, here, row > first, slice == 0, [&](int64_t panel, int64_t panels) {
-        fetch_rows(kept, hidden, next, ahead, panel, panels);
-      });
+      sums.add_block(left, undone, {}, right, count, begin, end, here, row > first, slice == 0,
+                     [&](int64_t panel, int64_t panels) { fetch_rows(kept, hidden, all, next, ahead, panel, panels); });
       if (further && block % slices == slice)
-        Product{undone, count, hidden, inputs, further + row * inputs, {}}.work(turned, 0, count);
+        Product{undone, count, hidden, inputs, further, {}}.with_rows({}, places).work(turned, 0, count);
     }
   };
   parallel_phases(pool, 3, parts, [&](int64_t phase, int64_t part) {
@@ -119,7 +125,7 @@ ffi::Error feed_forward_gradient(ffi::ThreadPool pool, Floats x, Floats kernel, 
 
 LAMINA_HANDLER(feed_forward_gradient, feed_forward_gradient,
                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
-                   .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
+                   .Arg<Booleans>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>()
                    .Ret<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
 
 }  // namespace

@@ -9,15 +9,19 @@
 namespace lamina {
 namespace {
 
-// activated(x kernel + bias + more), maybe with the kernel turned over; or GELU of it, which itself is kept if there is a place for it.
-void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool turned, const Half* bias, const Half* more,
-           float slope, Half* out, bool gelu = false, Half* before = nullptr) {
+// activated(x kernel + bias + more) of the rows that are there, maybe with the kernel turned over; or GELU of it, which itself is
+// kept if there is a place for it.
+void dense(ffi::ThreadPool& pool, const Halves& given, const PresentRows& present, const Matrix& kernel, bool turned,
+           const Half* bias, const Half* more, float slope, Half* out, bool gelu = false, Half* before = nullptr) {
+  Matrix x = matrix(given, present);
   int64_t rows = x.rows, columns = turned ? kernel.rows : kernel.columns, depth = blocks(x.columns), panels = blocks(columns);
   int64_t panel_size = depth * 2 * TILE, parts = HALF_TASKS * pool.num_threads();
   HalfScratch shared(panels * panel_size, true);
   Half* packed = shared.take(panels * panel_size);
   parallel_phases(pool, 2, parts, [&](int64_t phase, int64_t part) {
     if (phase == 0) {
+      present.fill_others(out, more, columns, part, parts);
+      present.fill_others<Half>(before, nullptr, columns, part, parts);
       for (int64_t i = share(panels * depth, part, parts); i < share(panels * depth, part + 1, parts); i++)
         pack_block(kernel, turned, depth, i, packed);
       return;
@@ -31,7 +35,7 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool tu
       for (int64_t panel = 0; panel < panels; panel++) {
         tiles.multiply(left, x.whole_step(), packed + panel * panel_size, depth, sums);
         each_vector(sums, b * SIDE, rows, panel * SIDE, columns, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-          int64_t place = row * columns + n;
+          int64_t place = x.places[row] * columns + n;
           if (bias) value += load(bias + n, count);
           if (more) value += load(more + place, count);
           value = activated(value, slope);
@@ -43,27 +47,32 @@ void dense(ffi::ThreadPool& pool, const Matrix& x, const Matrix& kernel, bool tu
   });
 }
 
-ffi::Error half_dense(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Halves more, HalvesOut out, float slope) {
-  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), values_or_null(more), slope, out->typed_data());
+ffi::Error half_dense(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Halves more, Booleans there, HalvesOut out,
+                      float slope) {
+  PresentRows present(x.dimensions()[0], there);
+  dense(pool, x, present, matrix(kernel), false, values_or_null(bias), values_or_null(more), slope, out->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error half_dense_transposed(ffi::ThreadPool pool, Halves x, Halves kernel, HalvesOut out) {
-  dense(pool, matrix(x), matrix(kernel), true, nullptr, nullptr, 1.0f, out->typed_data());
+  dense(pool, x, {x.dimensions()[0]}, matrix(kernel), true, nullptr, nullptr, 1.0f, out->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error half_dense_gelu(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, HalvesOut out, HalvesOut before) {
-  dense(pool, matrix(x), matrix(kernel), false, values_or_null(bias), nullptr, 1.0f, out->typed_data(), true,
+ffi::Error half_dense_gelu(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Booleans there, HalvesOut out,
+                           HalvesOut before) {
+  PresentRows present(x.dimensions()[0], there);
+  dense(pool, x, present, matrix(kernel), false, values_or_null(bias), nullptr, 1.0f, out->typed_data(), true,
         values_or_null(*before));
   return ffi::Error::Success();
 }
 
 // The gradients of a layer: of the input, where there is a place for it, of the kernel and of the bias. `result` is what
 // was before the GELU, with `gelu`; none, if there was no activation.
-ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Halves result, Halves given, HalvesOut of_x,
-                               HalvesOut of_kernel, HalvesOut of_bias, float slope, bool gelu) {
-  Matrix input = matrix(x), weights = matrix(kernel);
+ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Halves result, Halves given, Booleans there,
+                               HalvesOut of_x, HalvesOut of_kernel, HalvesOut of_bias, float slope, bool gelu) {
+  PresentRows present(x.dimensions()[0], there);
+  Matrix input = matrix(x, present), weights = matrix(kernel);
   int64_t rows = input.rows, inputs = weights.rows, outputs = weights.columns, parts = HALF_TASKS * pool.num_threads();
   int64_t row_blocks = blocks(rows), input_blocks = blocks(inputs), output_blocks = blocks(outputs);
   const Half* other = values_or_null(result);
@@ -82,7 +91,8 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
     std::fill(total, total + wide, 0.0f);
     for (int64_t i = 0; i < SIDE; i++)
       for (int64_t n = 0; n < wide; n += LANES) {
-        int64_t row = block * SIDE + i, count = row < rows ? outputs - n : 0, place = row * outputs + n;
+        int64_t row = block * SIDE + i, count = row < rows ? outputs - n : 0;
+        int64_t place = count > 0 ? input.places[row] * outputs + n : 0;
         Vector value = count > 0 ? load(given.typed_data() + place, count) : Vector{};
         if (other && count > 0) {
           Vector beside = load(other + place, count);
@@ -100,16 +110,17 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
     for (int64_t panel = 0; panel < input_blocks; panel++) {
       tiles.multiply(left, wide, packed + panel * output_blocks * 2 * TILE, output_blocks, sums);
       each_vector(sums, block * SIDE, rows, panel * SIDE, inputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-        store_rounded(of_x->typed_data() + row * inputs + n, value, count);
+        store_rounded(of_x->typed_data() + input.places[row] * inputs + n, value, count);
       });
     }
   };
 
-  int64_t chunks = (row_blocks + ROW_BLOCKS - 1) / ROW_BLOCKS;
+  int64_t chunks = std::max<int64_t>(1, (row_blocks + ROW_BLOCKS - 1) / ROW_BLOCKS);
   parallel_phases(pool, 2 * chunks, parts, [&](int64_t phase, int64_t part) {
     int64_t chunk = phase / 2, begin = chunk * ROW_BLOCKS, count = std::min(ROW_BLOCKS, row_blocks - begin);
     bool first = chunk == 0, last = chunk == chunks - 1;
     if (phase % 2 == 0) {
+      if (back && first) present.fill_others<Half>(of_x->typed_data(), nullptr, inputs, part, parts);
       int64_t all = count + (back && first ? kernels : 0);
       for (int64_t i = part; i < all; i += parts) {
         if (i < count)
@@ -134,15 +145,16 @@ ffi::Error half_dense_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Ha
 }
 
 LAMINA_HANDLER_IF(has_half_products(), half_dense, half_dense,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
-                      .Attr<float>("slope"));
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>()
+                      .Ret<Halves>().Attr<float>("slope"));
 LAMINA_HANDLER_IF(has_half_products(), half_dense_transposed, half_dense_transposed,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Ret<Halves>());
 LAMINA_HANDLER_IF(has_half_products(), half_dense_gelu, half_dense_gelu,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>().Ret<Halves>());
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>().Ret<Halves>()
+                      .Ret<Halves>());
 LAMINA_HANDLER_IF(has_half_products(), half_dense_gradient, half_dense_gradient,
-                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Ret<Halves>()
-                      .Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("gelu"));
+                  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Booleans>()
+                      .Ret<Halves>().Ret<Halves>().Ret<Halves>().Attr<float>("slope").Attr<bool>("gelu"));
 
 }  // namespace
 }  // namespace lamina

@@ -11,8 +11,9 @@ namespace {
 
 // GELU(x kernel + bias) second_kernel + second_bias + more. What is before the GELU is kept, if there is a place for it.
 ffi::Error half_feed_forward(ffi::ThreadPool pool, Halves x, Halves kernel, Halves bias, Halves second_kernel, Halves second_bias,
-                             Halves more, HalvesOut out, HalvesOut before) {
-  Matrix input = matrix(x), weights = matrix(kernel), second_weights = matrix(second_kernel);
+                             Halves more, Booleans there, HalvesOut out, HalvesOut before) {
+  PresentRows present(x.dimensions()[0], there);
+  Matrix input = matrix(x, present), weights = matrix(kernel), second_weights = matrix(second_kernel);
   int64_t rows = input.rows, hidden = weights.columns, outputs = second_weights.columns;
   int64_t depth = blocks(input.columns), panels = blocks(hidden), second_panels = blocks(outputs), wide = panels * SIDE;
   const Half *given_bias = values_or_null(bias), *given_second_bias = values_or_null(second_bias), *added = values_or_null(more);
@@ -22,6 +23,8 @@ ffi::Error half_feed_forward(ffi::ThreadPool pool, Halves x, Halves kernel, Halv
   Half *packed = shared.take(kernels * 2 * TILE), *second_packed = shared.take(second_panels * panels * 2 * TILE);
   parallel_phases(pool, 2, parts, [&](int64_t phase, int64_t part) {
     if (phase == 0) {
+      present.fill_others(result, added, outputs, part, parts);
+      present.fill_others<Half>(kept, nullptr, hidden, part, parts);
       for (int64_t i = share(all, part, parts); i < share(all, part + 1, parts); i++) {
         if (i < kernels)
           pack_block(weights, false, depth, i, packed);
@@ -41,14 +44,14 @@ ffi::Error half_feed_forward(ffi::ThreadPool pool, Halves x, Halves kernel, Halv
         tiles.multiply(left, input.whole_step(), packed + panel * depth * 2 * TILE, depth, sums);
         each_vector(sums, b * SIDE, rows, panel * SIDE, hidden, [&](int64_t row, int64_t n, int64_t count, Vector value) {
           if (given_bias) value += load(given_bias + n, count);
-          if (kept) store_rounded(kept + row * hidden + n, value, count);
+          if (kept) store_rounded(kept + input.places[row] * hidden + n, value, count);
           store_rounded(between + (row - b * SIDE) * wide + n, Gelu(value).value, count);
         });
       }
       for (int64_t panel = 0; panel < second_panels; panel++) {
         tiles.multiply(between, wide, second_packed + panel * panels * 2 * TILE, panels, sums);
         each_vector(sums, b * SIDE, rows, panel * SIDE, outputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-          int64_t place = row * outputs + n;
+          int64_t place = input.places[row] * outputs + n;
           if (given_second_bias) value += load(given_second_bias + n, count);
           if (added) value += load(added + place, count);
           store_rounded(result + place, value, count);
@@ -61,9 +64,11 @@ ffi::Error half_feed_forward(ffi::ThreadPool pool, Halves x, Halves kernel, Halv
 
 // Its gradients: of the input, where there is a place for it, and of both kernels and biases. `before` is what was before the GELU.
 ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves kernel, Halves second_kernel, Halves before,
-                                      Halves given, HalvesOut of_x, HalvesOut of_kernel, HalvesOut of_bias,
+                                      Halves given, Booleans there, HalvesOut of_x, HalvesOut of_kernel, HalvesOut of_bias,
                                       HalvesOut of_second_kernel, HalvesOut of_second_bias) {
-  Matrix input = matrix(x), weights = matrix(kernel), second_weights = matrix(second_kernel), gradient = matrix(given);
+  PresentRows present(x.dimensions()[0], there);
+  Matrix input = matrix(x, present), gradient = matrix(given, present);
+  Matrix weights = matrix(kernel), second_weights = matrix(second_kernel);
   int64_t rows = input.rows, inputs = weights.rows, hidden = weights.columns, outputs = second_weights.columns;
   int64_t input_blocks = blocks(inputs), hidden_blocks = blocks(hidden), output_blocks = blocks(outputs);
   bool back = of_x->element_count() > 0;
@@ -88,7 +93,7 @@ ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves ker
     std::fill(second_total, second_total + second.wide, 0.0f);
     for (int64_t row = block * SIDE; row < std::min(rows, (block + 1) * SIDE); row++)
       for (int64_t n = 0; n < outputs; n += LANES)
-        store(second_total + n, load(second_total + n) + load(gradient.values + row * outputs + n, outputs - n));
+        store(second_total + n, load(second_total + n) + load(gradient.at(row) + n, outputs - n));
     const Half* left = gradient.whole_rows(block * SIDE, copy);
     for (int64_t panel = 0; panel < hidden_blocks; panel++) {
       tiles.multiply(left, gradient.whole_step(), second_turned + panel * output_blocks * 2 * TILE, output_blocks, sums);
@@ -98,7 +103,7 @@ ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves ker
           int64_t row = block * SIDE + i, count = row < rows ? hidden - n : 0;
           Vector value{}, behind{};
           if (count > 0) {
-            Gelu gelu(load(before.typed_data() + row * hidden + n, count));
+            Gelu gelu(load(before.typed_data() + input.places[row] * hidden + n, count));
             value = load(sums + i * SIDE + n - panel * SIDE) * gelu.slope, behind = gelu.value;
           }
           store_rounded(between + i * wide + n, behind, LANES);
@@ -113,17 +118,21 @@ ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves ker
     for (int64_t panel = 0; back && panel < input_blocks; panel++) {
       tiles.multiply(undone, wide, turned + panel * hidden_blocks * 2 * TILE, hidden_blocks, sums);
       each_vector(sums, block * SIDE, rows, panel * SIDE, inputs, [&](int64_t row, int64_t n, int64_t count, Vector value) {
-        store_rounded(of_x->typed_data() + row * inputs + n, value, count);
+        store_rounded(of_x->typed_data() + input.places[row] * inputs + n, value, count);
       });
     }
   };
 
-  int64_t row_blocks = blocks(rows), chunks = (row_blocks + ROW_BLOCKS - 1) / ROW_BLOCKS, parts = HALF_TASKS * pool.num_threads();
+  int64_t row_blocks = blocks(rows), chunks = std::max<int64_t>(1, (row_blocks + ROW_BLOCKS - 1) / ROW_BLOCKS);
+  int64_t parts = HALF_TASKS * pool.num_threads();
   parallel_phases(pool, 1 + 2 * chunks, parts, [&](int64_t phase, int64_t part) {
     auto each = [&](int64_t count, auto body) {
       for (int64_t i = share(count, part, parts); i < share(count, part + 1, parts); i++) body(i);
     };
-    if (phase == 0) return each(kernels + second_kernels, prepare_kernels);
+    if (phase == 0) {
+      present.fill_others<Half>(values_or_null(*of_x), nullptr, inputs, part, parts);
+      return each(kernels + second_kernels, prepare_kernels);
+    }
     int64_t chunk = (phase - 1) / 2, begin = chunk * ROW_BLOCKS, count = std::min(ROW_BLOCKS, row_blocks - begin);
     bool is_first = chunk == 0, is_last = chunk == chunks - 1;
     Tiles tiles;
@@ -145,10 +154,10 @@ ffi::Error half_feed_forward_gradient(ffi::ThreadPool pool, Halves x, Halves ker
 
 LAMINA_HANDLER_IF(has_half_products(), half_feed_forward, half_feed_forward,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
-                      .Arg<Halves>().Ret<Halves>().Ret<Halves>());
+                      .Arg<Halves>().Arg<Booleans>().Ret<Halves>().Ret<Halves>());
 LAMINA_HANDLER_IF(has_half_products(), half_feed_forward_gradient, half_feed_forward_gradient,
                   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>().Arg<Halves>()
-                      .Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>());
+                      .Arg<Booleans>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>().Ret<Halves>());
 
 }  // namespace
 }  // namespace lamina

@@ -14,6 +14,7 @@
 #include <array>
 
 #include "half.h"
+#include "present_rows.h"
 #include "scratch.h"
 #include "shuffles.h"
 
@@ -160,18 +161,21 @@ inline __mmask32 first_of_line(int64_t count) { return count >= SIDE ? 0xfffffff
 struct Matrix {
   const Half* values;
   int64_t rows, columns, step;
+  RowPlaces places{};
+
+  const Half* at(int64_t row) const { return values + places[row] * step; }
 
   // Numbers of two rows, each beside that of the other.
   Words pairs(int64_t row, int64_t column) const {
-    Words first = row < rows ? words(values + row * step + column, columns - column) : Words{};
-    Words second = row + 1 < rows ? words(values + (row + 1) * step + column, columns - column) : Words{};
+    Words first = row < rows ? words(at(row) + column, columns - column) : Words{};
+    Words second = row + 1 < rows ? words(at(row + 1) + column, columns - column) : Words{};
     return first | second << 16;
   }
 
   // SIDE numbers of a row.
   __m512i line(int64_t row, int64_t column) const {
-    int64_t count = row < rows ? columns - column : 0;
-    return _mm512_maskz_loadu_epi16(first_of_line(count), values + row * step + column);
+    if (row >= rows) return __m512i{};
+    return _mm512_maskz_loadu_epi16(first_of_line(columns - column), at(row) + column);
   }
 
   // SIDE columns of SIDE rows, `to_step` apart.
@@ -212,11 +216,11 @@ struct Matrix {
 
   // SIDE rows whose columns fill blocks: where they lie, or copied.
   const Half* whole_rows(int64_t row, Half* copy) const {
-    if (row + SIDE <= rows && columns % SIDE == 0) return values + row * step;
+    if (row + SIDE <= rows && columns % SIDE == 0 && !places.places) return values + row * step;
     int64_t wide = blocks(columns) * SIDE;
     for (int64_t i = 0; i < SIDE; i++) {
       std::fill(copy + i * wide, copy + (i + 1) * wide, Half{});
-      if (row + i < rows) std::memcpy(copy + i * wide, values + (row + i) * step, columns * sizeof(Half));
+      if (row + i < rows) std::memcpy(copy + i * wide, at(row + i), columns * sizeof(Half));
     }
     return copy;
   }
@@ -260,6 +264,10 @@ struct RoundedPair {
 inline Matrix matrix(const Halves& buffer) {
   int64_t rows = buffer.dimensions()[0], columns = buffer.dimensions()[1];
   return {buffer.typed_data(), rows, columns, columns};
+}
+inline Matrix matrix(const Halves& buffer, const PresentRows& present) {
+  int64_t columns = buffer.dimensions()[1];
+  return {buffer.typed_data(), present.count(), columns, columns, present.places()};
 }
 
 }  // namespace lamina

@@ -129,6 +129,18 @@ def test_a_causal_network_does_not_look_ahead_and_padding_is_not_seen():
         assert not np.any(vectors.predict(np.full((1, 4), -1, "int32")))
 
 
+@pytest.mark.parametrize("normalize_first", [True, False])
+def test_long_texts_with_padding_are_what_they_are_without(normalize_first):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(40, 101, 8)  # with so many rows that padding is left out of the products
+    tokens = np.where(np.arange(100) < lengths[:, None], rng.integers(0, 20, (8, 100)), -1).astype("int32")
+    model = Transformer(20, 100, depth=2, width=16, heads=2, normalize_first=normalize_first)
+    together = model.predict(tokens)
+    for row, length in enumerate(lengths[:2]):
+        alone = model.predict(tokens[row : row + 1, :length])[0]
+        np.testing.assert_allclose(together[row, :length], alone, rtol=0, atol=1e-5)
+
+
 def test_drawing_keeps_to_temperature_top_k_and_top_p():
     scores = jnp.array([9.0, 9.0, 9.0, 1.0, 3.0, 2.0])
 
