@@ -1,5 +1,7 @@
 """Rows that are not present, as of padding, are left out of dense layers: they give zeros, and nothing depends on them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,13 +86,11 @@ def test_results_are_those_of_the_rows_that_are_there(number):
 
 
 @NATIVE
-@pytest.mark.parametrize("number", NUMBERS)
-def test_other_rows_are_not_looked_at(number):
+@pytest.mark.parametrize("number", [number for number in NUMBERS if math.prod(CASES[number][2][0][:-1]) >= 32])
+def test_other_rows_are_not_looked_at(number):  # of fewer rows, all are worked out
     operation, settings, shapes = CASES[number]
     rng = np.random.default_rng(number)
     arrays = [rng.normal(size=shape).astype("float32") for shape in shapes]
-    if len(shapes[0]) == 2 and shapes[0][0] < 32:
-        pytest.skip("of so few rows, all are worked out")
     present = some_present(rng, shapes[0][:-1], "ends")
     spoilt = [
         np.where(present[..., None], array, np.nan).astype("float32") if i in ROWS[operation] and array.size else array
