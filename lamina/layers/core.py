@@ -124,13 +124,12 @@ class Dense(Layer):
             inputs: shape ``(batch, ..., inputs)``.
             present: shape ``(batch, ...)``: False for rows, as of padding, that are left out, and give zeros.
         """
+        present = None if present is None else jnp.asarray(present, bool)
         if present is not None and present.shape != inputs.shape[:-1]:
             raise ShapeError(
                 f"layer {self.name!r} (Dense) expected present of shape {inputs.shape[:-1]}, one truth value for each "
                 f"row of inputs of shape {inputs.shape}; received shape {present.shape}."
             )
-        if present is not None and present.dtype != bool:
-            present = present.astype(bool)
         slope = slope_of(self.activation)
         bias = self.bias.value if self.use_bias else None
         if self.activation is gelu_tanh:

@@ -26,5 +26,7 @@ def test_rows_that_are_not_present_give_zeros(activation):
 
 
 def test_present_has_a_truth_value_for_each_row():
+    x = jnp.ones((2, 2))
+    np.testing.assert_array_equal(Dense(1, "relu", kernel_initializer="ones")(x, [True, False]), [[2], [0]])
     with pytest.raises(ShapeError, match=r"expected present of shape \(2, 5\).+received shape \(2, 4\)"):
         Dense(4)(jnp.ones((2, 5, 3)), present=jnp.ones((2, 4), bool))
