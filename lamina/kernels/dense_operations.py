@@ -33,28 +33,26 @@ def nothing(like: Array) -> Array:
     return jnp.zeros(0, like.dtype)
 
 
-def where_present(present: Array | None, values: Array, others: Array | None = None) -> Array:
+def where_present(values: Array, present: Array | None = None, *, others: Array | None = None) -> Array:
     """``values`` in the rows that are present, elsewhere ``others``, or zeros; all of them if nothing says which are."""
     if present is None:
         return values
     return jnp.where(present[..., None], values, 0 if others is None or not others.size else others)
 
 
-def in_rows(present: Array | None) -> Array:
+def in_rows(present: Array | None = None) -> Array:
     """Which rows are present, as kernels take it."""
     return jnp.zeros(0, bool) if present is None else present.reshape(-1)
 
 
-def _portable(
-    x: Array, kernel: Array, bias: Array, more: Array, present: Array | None = None, *, slope: float
-) -> Array:
+def _portable(x: Array, kernel: Array, bias: Array, more: Array, *present: Array, slope: float) -> Array:
     before = jnp.matmul(x, kernel)
-    return where_present(present, activate(before + more if more.size else before, bias, slope), more)
+    return where_present(activate(before + more if more.size else before, bias, slope), *present, others=more)
 
 
-def _native(x: Array, kernel: Array, bias: Array, more: Array, present: Array | None = None, *, slope: float) -> Any:
+def _native(x: Array, kernel: Array, bias: Array, more: Array, *present: Array, slope: float) -> Any:
     shape = jax.ShapeDtypeStruct((row_count(x), kernel.shape[1]), x.dtype)
-    arrays = as_rows(x), kernel, bias, more, in_rows(present)
+    arrays = as_rows(x), kernel, bias, more, in_rows(*present)
     y = call(of_dtype("dense", x), shape, *arrays, slope=np.float32(slope))
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
@@ -101,18 +99,18 @@ def _keeping_portable(x: Array, kernel: Array, bias: Array, *present: Array) -> 
     return gelu_tanh(before), before
 
 
-def _keeping_native(x: Array, kernel: Array, bias: Array, present: Array | None = None) -> list[Array]:
-    return _gelu_by_kernel(x, kernel, bias, present, keep=True)
+def _keeping_native(*arrays: Array) -> list[Array]:
+    return _gelu_by_kernel(True, *arrays)
 
 
-def _gelu_native(x: Array, kernel: Array, bias: Array, present: Array | None = None) -> Array:
-    return _gelu_by_kernel(x, kernel, bias, present, keep=False)[0]
+def _gelu_native(*arrays: Array) -> Array:
+    return _gelu_by_kernel(False, *arrays)[0]
 
 
-def _gelu_by_kernel(x: Array, kernel: Array, bias: Array, present: Array | None, keep: bool) -> list[Array]:
+def _gelu_by_kernel(keep: bool, x: Array, kernel: Array, bias: Array, *present: Array) -> list[Array]:
     rows, outputs = row_count(x), kernel.shape[1]
     shapes = [jax.ShapeDtypeStruct((count, outputs), x.dtype) for count in (rows, rows * keep)]
-    y, before = call(of_dtype("dense_gelu", x), shapes, as_rows(x), kernel, bias, in_rows(present))
+    y, before = call(of_dtype("dense_gelu", x), shapes, as_rows(x), kernel, bias, in_rows(*present))
     shape = (*x.shape[:-1], outputs)
     return [y.reshape(shape), before.reshape(shape) if keep else before]
 
@@ -121,30 +119,28 @@ def _many_rows(x: Any, *others: Any) -> bool:
     return _floats(x, *others) and row_count(x) >= MANY_ROWS
 
 
-def _gelu_supports(x: Any, kernel: Any, bias: Any, present: Any = None) -> bool:
-    return _many_rows(x, kernel, bias)
-
-
 def _gelu_gradients(primals: Any, before: Any, gradients: Any, wanted: Any) -> list[Any]:
     (x, kernel, bias, *present), (g,) = primals, gradients
     return [*_of_layer(x, kernel, bias, before, g, wanted, *present, slope=0.0, gelu=True), *(None for _ in present)]
 
 
-def _supports(x: Any, kernel: Any, bias: Any, more: Any, present: Any = None, **settings: Any) -> bool:
-    return _floats(x, kernel, bias, more)
+def _supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
+    return _floats(x, kernel, *others)
 
 
 def _is_small(x: Any, kernel: Any) -> bool:
     return row_count(x) * kernel.size <= SMALL
 
 
-def _floats(*arrays: Any) -> bool:
-    return all(array.dtype == "float32" for array in arrays) and arrays[0].size > 0 and arrays[1].size > 0
+def _floats(x: Any, kernel: Any, *others: Any) -> bool:
+    """Whether there is something to work out, all of float32, but for truth values behind."""
+    floats = x.dtype == kernel.dtype == "float32" and all(array.dtype in ("float32", "bool") for array in others)
+    return floats and x.size > 0 and kernel.size > 0
 
 
 def _gradients(primals: Any, results: Any, gradients: Any, wanted: Any, *, slope: float) -> list[Any]:
     (x, kernel, bias, more, *present), (y,), (g,) = primals, results, gradients
-    of_more = where_present(present[0] if present else None, undo(g, y, slope), g) if more.size else more
+    of_more = where_present(undo(g, y, slope), *present, others=g) if more.size else more
     return [
         *_of_layer(x, kernel, bias, y, g, wanted, *present, slope=slope),
         of_more.astype(more.dtype),
@@ -159,22 +155,20 @@ def _of_layer(
     y: Array,
     g: Array,
     wanted: Any,
-    present: Array | None = None,
-    *,
+    *present: Array,
     slope: float,
     gelu: bool = False,
 ) -> list[Any]:
     """The gradients of an input, a kernel and a bias, from the result (or what is before a GELU) and its gradient."""
     result = nothing(g) if slope == 1 else as_rows(y)
     settings = {"slope": slope, "gelu": gelu, "back": wanted[0]}
-    if present is not None:
-        given = as_rows(x), kernel, result, as_rows(g), in_rows(present)
-        of_x, of_kernel, of_bias = DENSE_GRADIENT(*given, **settings)
-    elif MANY_ROWS <= row_count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g):
+    apart = MANY_ROWS <= row_count(x) < FEW_ROWS and kernel.size >= BIG and _floats(x, kernel, g)
+    if apart and not present:
         of_x, of_bias, before = DENSE_BACK(kernel, result, as_rows(g), **settings)
         of_kernel = kernel_gradient(as_rows(x), before)
     else:
-        of_x, of_kernel, of_bias = DENSE_GRADIENT(as_rows(x), kernel, result, as_rows(g), **settings)
+        arrays = as_rows(x), kernel, result, as_rows(g), *map(in_rows, present)
+        of_x, of_kernel, of_bias = DENSE_GRADIENT(*arrays, **settings)
     return [
         of_x.reshape(x.shape).astype(x.dtype) if wanted[0] else None,
         of_kernel.astype(kernel.dtype),
@@ -188,17 +182,9 @@ def _before(gradient: Array, result: Array, slope: float, gelu: bool) -> Array:
 
 
 def _gradient_portable(
-    x: Array,
-    kernel: Array,
-    result: Array,
-    gradient: Array,
-    present: Array | None = None,
-    *,
-    slope: float,
-    back: bool,
-    gelu: bool,
+    x: Array, kernel: Array, result: Array, gradient: Array, *present: Array, slope: float, back: bool, gelu: bool
 ) -> tuple[Array, Array, Array]:
-    gradient = where_present(present, _before(gradient, result, slope, gelu))
+    gradient = where_present(_before(gradient, result, slope, gelu), *present)
     return _back(gradient, kernel, back), jnp.matmul(x.T, gradient), jnp.sum(gradient, 0)
 
 
@@ -207,21 +193,13 @@ def _back(gradient: Array, kernel: Array, back: bool) -> Array:
 
 
 def _gradient_native(
-    x: Array,
-    kernel: Array,
-    result: Array,
-    gradient: Array,
-    present: Array | None = None,
-    *,
-    slope: float,
-    back: bool,
-    gelu: bool,
+    x: Array, kernel: Array, result: Array, gradient: Array, *present: Array, slope: float, back: bool, gelu: bool
 ) -> Any:
     outputs = kernel.shape[1]
     small = len(x) == 1 or _is_small(x, kernel)
-    if (gelu or present is not None) and (small or len(x) < MANY_ROWS):
-        gradient = where_present(present, _before(gradient, result, slope, gelu))
-        result, slope, gelu, present = nothing(gradient), 1.0, False, None
+    if (gelu or present) and (small or len(x) < MANY_ROWS):
+        gradient = where_present(_before(gradient, result, slope, gelu), *present)
+        result, slope, gelu, present = nothing(gradient), 1.0, False, ()
     shapes = [
         jax.ShapeDtypeStruct(shape, "float32") for shape in ((len(x) * back, x.shape[1]), kernel.shape, (outputs,))
     ]
@@ -231,27 +209,19 @@ def _gradient_native(
     many = len(x) >= MANY_ROWS
     if not many:
         shapes[0] = jax.ShapeDtypeStruct((0, x.shape[1]), "float32")
-    arrays, number = (x, kernel, result, gradient, in_rows(present)), np.float32(slope)
+    arrays, number = (x, kernel, result, gradient, in_rows(*present)), np.float32(slope)
     found = call("dense_gradient", [*shapes, undone], *arrays, slope=number, gelu=np.bool_(gelu))[:3]
     return found if many else (_back(undo(gradient, result, slope), kernel, back), *found[1:])
 
 
 def _gradient_half(
-    x: Array,
-    kernel: Array,
-    result: Array,
-    gradient: Array,
-    present: Array | None = None,
-    *,
-    slope: float,
-    back: bool,
-    gelu: bool,
+    x: Array, kernel: Array, result: Array, gradient: Array, *present: Array, slope: float, back: bool, gelu: bool
 ) -> Any:
     shapes = [
         jax.ShapeDtypeStruct(shape, x.dtype)
         for shape in ((len(x) * back, x.shape[1]), kernel.shape, (kernel.shape[1],))
     ]
-    arrays, number = (x, kernel, result, gradient, in_rows(present)), np.float32(slope)
+    arrays, number = (x, kernel, result, gradient, in_rows(*present)), np.float32(slope)
     return call("half_dense_gradient", shapes, *arrays, slope=number, gelu=np.bool_(gelu))
 
 
@@ -273,9 +243,8 @@ def _back_supports(kernel: Any, result: Any, gradient: Any, **settings: Any) -> 
     return _floats(kernel, gradient, result)
 
 
-def _gradient_supports(x: Any, kernel: Any, result: Any, gradient: Any, present: Any = None, **settings: Any) -> bool:
-    enough = len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel)
-    return _floats(x, kernel, result, gradient) and enough
+def _gradient_supports(x: Any, kernel: Any, *others: Any, **settings: Any) -> bool:
+    return _floats(x, kernel, *others) and (len(x) == 1 or len(x) >= ENOUGH_ROWS or _is_small(x, kernel))
 
 
 DENSE = Operation(
@@ -309,7 +278,7 @@ DENSE_GELU_KEEPING = Operation(
     half=_keeping_native,
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
-    supports=_gelu_supports,
+    supports=_many_rows,
 )
 DENSE_GELU = Operation(
     "dense_gelu",
@@ -319,7 +288,7 @@ DENSE_GELU = Operation(
     half=_gelu_native,
     half_targets=["half_dense_gelu"],
     half_supports=_is_large,
-    supports=_gelu_supports,
+    supports=_many_rows,
     forward=DENSE_GELU_KEEPING,
     backward=_gelu_gradients,
 )

@@ -69,11 +69,11 @@ def _by_kernel(
     second_kernel: Array,
     second_bias: Array,
     more: Array,
-    present: Array | None = None,
+    *present: Array,
 ) -> list[Array]:
     rows, batch, hidden, outputs = row_count(x), x.shape[:-1], kernel.shape[1], second_kernel.shape[1]
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in ((rows, outputs), (rows * keep, hidden))]
-    arrays = as_rows(x), kernel, bias, second_kernel, second_bias, more, in_rows(present)
+    arrays = as_rows(x), kernel, bias, second_kernel, second_bias, more, in_rows(*present)
     y, before = call(of_dtype("feed_forward", x), shapes, *arrays)
     return [y.reshape(*batch, outputs), before.reshape(*batch, hidden) if keep else before]
 
@@ -105,19 +105,12 @@ def _gradient_portable(
 
 
 def _gradient_native(
-    x: Array,
-    kernel: Array,
-    second_kernel: Array,
-    before: Array,
-    gradient: Array,
-    present: Array | None = None,
-    *,
-    back: bool,
+    x: Array, kernel: Array, second_kernel: Array, before: Array, gradient: Array, *present: Array, back: bool
 ) -> Any:
     outputs = second_kernel.shape[1]
     sizes = (len(x) * back, x.shape[1]), kernel.shape, kernel.shape[1:], second_kernel.shape, (outputs,)
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in sizes]
-    arrays = x, kernel, second_kernel, before, gradient, in_rows(present)
+    arrays = x, kernel, second_kernel, before, gradient, in_rows(*present)
     return call(of_dtype("feed_forward_gradient", x), shapes, *arrays)
 
 

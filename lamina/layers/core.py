@@ -135,7 +135,7 @@ class Dense(Layer):
         if self.activation is gelu_tanh:
             return dense_gelu(inputs, self.kernel.value, bias, present)
         x = dense(inputs, self.kernel.value, bias, 1.0 if slope is None else slope, present)
-        return x if slope is not None else where_present(present, self.activation(x))
+        return x if slope is not None else where_present(self.activation(x), present)
 
 
 @layer
